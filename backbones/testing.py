@@ -1,0 +1,163 @@
+"""The conformance test every backbone passes, here or from a plug-in: ``extract backbones check NAME``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones import random, registry, weights
+from backbones.known import ANSWERS, SINE_1KHZ, Answer
+from backbones.sources import Source
+from backbones.spec import Backbone, Frames, Sound, View
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of one check: passed, failed, or None where it does not apply, and the numbers."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def check(
+    name: str, source: Source, device: str = "cpu", batch: int | None = None, allow_unverified: bool = False
+) -> list[Check]:
+    """Run a backbone on made-up input and see whether it keeps its promises.
+
+    Parameters
+    ----------
+    name
+        of a registered backbone
+    source
+        of its weights; the known answer needs the official ones
+    device
+        to run on
+    batch
+        rows per forward instead of the backbone's own number
+    allow_unverified
+        as for `weights.weights_id`
+
+    Returns
+    -------
+    list of Check
+        ``parameters``, ``shape``, ``deterministic``, ``neighbours`` (a row alone in a padded batch and another place has the
+        bits it has among others), ``blank`` (black or silent input gives finite numbers), ``known answer``
+
+    Raises
+    ------
+    UnknownName, WeightsError, DeviceUnavailable
+        it could not be run at all
+    """
+    import torch
+
+    backbone = registry.get(name)
+    rows = batch or backbone.batch
+    module = weights.materialise(backbone, source, device, allow_unverified=allow_unverified)
+    drawn = [_drawn(view, rows, place) for place, view in enumerate(backbone.views)]
+    blank = [_blank(view) for view in backbone.views]
+    alone = [np.stack([full[-1], *[none] * (rows - 1)]) for full, none in zip(drawn, blank, strict=True)]
+
+    first, again = (_forward(module, drawn, device) for _ in range(2))
+    padded = _forward(module, alone, device)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    quiet = not module.training and not any(parameter.requires_grad for parameter in module.parameters())
+    wanted = (rows, *backbone.dims)
+    off = (first[-1].double() - padded[0].double()).abs().max().item()
+    checks = [
+        Check("parameters", count == backbone.params and quiet, f"{count:,}, declared {backbone.params:,}"),
+        Check(
+            "shape",
+            tuple(first.shape) == wanted and first.dtype is torch.float32,
+            f"{tuple(first.shape)} {first.dtype}",
+        ),
+        Check("deterministic", torch.equal(first, again), "the same batch twice"),
+        Check(
+            "neighbours", torch.equal(first[-1], padded[0]), f"row {rows - 1} of {rows}, then alone: differ by {off:g}"
+        ),
+        Check(
+            "blank",
+            bool(padded.isfinite().all() and first.isfinite().all()),
+            f"norm {padded[-1].double().norm().item():.6g}",
+        ),
+    ]
+    return [*checks, _known(backbone, module, source, device, rows, allow_unverified)]
+
+
+def _known(
+    backbone: Backbone, module: torch.nn.Module, source: Source, device: str, rows: int, allow_unverified: bool
+) -> Check:
+    title = "known answer"
+    if backbone.known is None:
+        return Check(title, None, "none is known for this network")
+    identity = weights.weights_id(backbone, source, allow_unverified)
+    if not identity.startswith("sha256:"):
+        return Check(title, None, f"needs the official weights; these are {identity}")
+    answer = ANSWERS[backbone.known]
+    (view,) = backbone.views
+    window = (
+        _blank(view)
+        if answer.feed == "silence"
+        else np.tile(np.array(SINE_1KHZ, dtype=np.float32), (view.input_shape[0], 1))
+    )
+    row = _forward(module, [np.stack([window] * rows)], device)[0].double().cpu().numpy()
+    return compare(title, answer, row)
+
+
+def compare(title: str, answer: Answer, row: NDArray[np.float64]) -> Check:
+    """Hold a row against a known answer."""
+    if answer.row is not None:
+        off = float(np.abs(row - np.array(answer.row)).max())
+        return Check(
+            title, off <= answer.tolerance, f"max error {off:.2g}, allowed {answer.tolerance:g}: {answer.source}"
+        )
+    pairs = [("mean", answer.mean, float(row.mean())), ("std", answer.std, float(row.std()))]
+    known = [(what, wanted, got) for what, wanted, got in pairs if wanted is not None]
+    passed = all(abs(got - wanted) <= answer.tolerance * abs(wanted) for _, wanted, got in known)
+    said = ", ".join(f"{what} {got:.4g} for {wanted:g}" for what, wanted, got in known)
+    return Check(title, passed, f"{said}, ±{answer.tolerance:.0%}: {answer.source}")
+
+
+def _forward(module: torch.nn.Module, views: list[NDArray[np.float32]], device: str) -> torch.Tensor:
+    import torch
+
+    with torch.inference_mode():
+        inputs = [torch.from_numpy(array).to(device) for array in views]
+        # frames lie in memory as the decoder makes them: channels last
+        inputs = [x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) if x.ndim == 5 else x for x in inputs]
+        out: torch.Tensor = module(*inputs)
+    return out
+
+
+def _drawn(view: View, rows: int, place: int) -> NDArray[np.float32]:
+    shape = (rows, *view.input_shape)
+    noise = random.values(0, f"check/{place}", math.prod(shape)).reshape(shape)
+    if isinstance(view, Frames):
+        return _standardised(noise / 2 + np.float32(0.5), view)
+    return noise if view.spectrogram is None else _blank(view) + 5 * np.abs(noise)
+
+
+def _blank(view: View) -> NDArray[np.float32]:
+    """One black or silent window as the network would see it."""
+    if isinstance(view, Frames):
+        return _standardised(np.zeros(view.input_shape, dtype=np.float32), view)
+    return np.full(view.input_shape, _silence(view), dtype=np.float32)
+
+
+def _silence(view: Sound) -> float:
+    spec = view.spectrogram
+    if spec is None or spec.log == "db":  # relative to the window's own maximum
+        return 0.0
+    return math.log(spec.offset) if spec.log == "ln" else 10 * math.log10(spec.offset)
+
+
+def _standardised(pixels: NDArray[np.floating], view: Frames) -> NDArray[np.float32]:
+    mean, std = (np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (view.mean, view.std))
+    return np.asarray((pixels - mean) / std, dtype=np.float32)

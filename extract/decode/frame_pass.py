@@ -1,0 +1,206 @@
+"""The video half of the one pass: decode what is needed, make each picture once per size, complete rows in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.spec import Frames
+from extract.decode.events import Block, Broken, Event, Int
+from extract.decode.pictures import Mjpeg, Picture, ToRgb, Upright, resized
+from extract.decode.sampling import Selection
+from extract.decode.survey import Survey
+from extract.decode.timeline import Timeline
+from extract.errors import ClipError, TooLarge, Undecodable
+
+BLOCK_BYTES = 8 * 1024 * 1024
+
+
+class MismatchError(Exception):
+    """The decoder returned other frames than the packets promised: decode once more, by the frames' own times."""
+
+
+@dataclass(slots=True)
+class FrameTap:
+    """Progress of one view of frames through the pass.
+
+    Parameters
+    ----------
+    position
+        of the tap
+    view, selection
+        what to make, of which frames
+    times_ns
+        (R, t) presentation times of the chosen frames, -1 where there is none
+    """
+
+    position: int
+    view: Frames
+    selection: Selection
+    times_ns: Int
+    index: Int = field(init=False)
+    wanted: set[int] = field(init=False)
+    row: int = 0
+    cache: dict[int, Picture] = field(default_factory=dict)
+    pending: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # behind the JPEG stage frames are known by their slot, because two slots of one frame differ
+        self.index = self.selection.index if self.view.jpeg else self.selection.source
+        self.wanted = {int(i) for i in np.unique(self.index) if i >= 0}
+
+    def keep(self, at: int, picture: Picture, aspect: Fraction, made: dict[tuple[Any, ...], Picture]) -> None:
+        """Make the view's picture of a frame, unless `made` holds one of the same size already."""
+        size = (self.view.resize, self.view.crop, self.view.interpolation, self.view.aspect)
+        if size not in made:
+            made[size] = resized(picture, self.view, aspect)
+        self.cache[at] = made[size]
+
+    def complete(self, upto: int) -> Iterator[Block]:
+        """The rows whose frames have all been seen, as blocks of bounded size."""
+        blank = np.zeros((*self.view.height_width, 3), dtype=np.uint8)
+        while self.row < len(self.index) and self.index[self.row].max() <= upto:
+            self.pending.append(np.stack([blank if i < 0 else self.cache[int(i)] for i in self.index[self.row]]))
+            self.row += 1
+            self._forget()
+            if len(self.pending) * self.pending[0].nbytes >= BLOCK_BYTES or self.row == len(self.index):
+                first = self.row - len(self.pending)
+                rows = slice(first, self.row)
+                data = np.stack(self.pending)
+                self.pending.clear()
+                yield Block(self.position, first, data, self.selection.valid[rows], self.times_ns[rows])
+
+    def _forget(self) -> None:
+        """Drop pictures that no later row shows; rows of overlapping windows may still go back a little."""
+        if self.row < len(self.index):
+            following = self.index[self.row]
+            oldest = int(following[following >= 0].min(initial=np.iinfo(np.int64).max))
+            if oldest == np.iinfo(np.int64).max:
+                return
+        else:
+            oldest = np.iinfo(np.int64).max
+        for old in [i for i in self.cache if i < oldest]:
+            del self.cache[old]
+
+
+class FramePass:
+    """Decodes the video of a surveyed clip for all its views of frames.
+
+    Parameters
+    ----------
+    survey
+        with a timeline
+    taps
+        what to make
+    skip_unneeded
+        let the decoder skip frames that neither a view nor another frame needs (H.264 and HEVC): the others do not
+        change by a bit
+    """
+
+    def __init__(self, survey: Survey, timeline: Timeline, taps: list[FrameTap], skip_unneeded: bool) -> None:
+        self._survey, self._timeline, self._taps = survey, timeline, taps
+        self._upright, self._to_rgb, self._mjpeg = Upright(), ToRgb(), Mjpeg()
+        self._slots = next((tap.selection.slots for tap in taps if tap.view.jpeg), np.zeros(0, dtype=np.int64))
+        self._slot = 0
+        self._raw = set().union(*(tap.wanted for tap in taps if not tap.view.jpeg))
+        self._needed = self._raw | {int(i) for i in self._slots}
+        self._last_needed = max(self._needed, default=-1)
+        self._position_of = {int(t): i for i, t in enumerate(timeline.ticks)} if timeline.exact else None
+        self._context = survey.video.codec_context
+        self._context.flush_buffers()
+        self._context.skip_frame = "DEFAULT"
+        self._skipping = skip_unneeded and timeline.exact and self._context.name in ("h264", "hevc")
+        self._count = 0
+        self.done = False
+
+    def leading(self) -> Iterator[Event]:
+        """Rows that show nothing and come before any that does."""
+        for tap in self._taps:
+            yield from tap.complete(-1)
+        self.done = not self._needed
+
+    def feed(self, packet: Any) -> Iterator[Event]:
+        """Decode one packet (None: drain the decoder).
+
+        Raises
+        ------
+        MismatchError
+            a frame has a time that no packet promised, or a needed one did not come
+        """
+        if self._skipping and packet is not None:
+            assert self._position_of is not None
+            wanted = packet.pts is None or self._position_of.get(packet.pts) in self._needed
+            self._context.skip_frame = "DEFAULT" if wanted else "NONREF"
+        try:
+            for frame in self._survey.decode_video(packet, self._count):
+                position = self._position(frame)
+                if position is None:
+                    continue
+                self._count += 1
+                if position in self._needed:
+                    self._needed.discard(position)
+                    yield from self._take(frame, position)
+                if position >= self._last_needed:
+                    yield from self.close()
+                    return
+        except (Undecodable, TooLarge) as error:
+            yield from self._break(error)
+
+    def close(self) -> Iterator[Event]:
+        """The last frame has come: nothing may be missing, and the rows after it that show nothing are due.
+
+        Raises
+        ------
+        MismatchError
+            a needed frame did not come
+        """
+        self.done = True
+        if self._needed:
+            raise MismatchError
+        for tap in self._taps:
+            yield from tap.complete(len(self._timeline.ticks) + len(self._slots))
+
+    def _position(self, frame: Any) -> int | None:
+        """Where the frame stands on the timeline; None: before its beginning."""
+        if self._position_of is None:
+            return self._count
+        position = None if frame.pts is None else self._position_of.get(frame.pts)
+        if position is None and (frame.pts is None or frame.pts >= self._timeline.ticks[0]):
+            raise MismatchError
+        return position
+
+    def _take(self, frame: Any, position: int) -> Iterator[Event]:
+        limit = self._survey.limits.pixels
+        if frame.width * frame.height > limit:
+            raise TooLarge(
+                f"{self._survey.path}: a frame of {frame.width}x{frame.height} is more than {limit:,} pixels; "
+                "raise --max-pixels to admit it"
+            )
+        upright = self._upright(frame)
+        aspect = Fraction(self._survey.video.sample_aspect_ratio or 1)
+        if (upright.width, upright.height) != (frame.width, frame.height):
+            aspect = 1 / aspect
+        if position in self._raw:
+            picture = self._to_rgb(upright)
+            made: dict[tuple[Any, ...], Picture] = {}
+            for tap in self._taps:
+                if not tap.view.jpeg and position in tap.wanted:
+                    tap.keep(position, picture, aspect, made)
+        while self._slot < len(self._slots) and self._slots[self._slot] == position:
+            picture, made = self._mjpeg(upright), {}
+            for tap in self._taps:
+                if tap.view.jpeg and self._slot in tap.wanted:
+                    tap.keep(self._slot, picture, aspect, made)
+            self._slot += 1
+        for tap in self._taps:
+            yield from tap.complete(self._slot - 1 if tap.view.jpeg else position)
+
+    def _break(self, error: ClipError) -> Iterator[Event]:
+        self.done = True
+        for tap in self._taps:
+            yield Broken(tap.position, error)

@@ -1,0 +1,184 @@
+"""From a decoded frame to the uint8 picture a view asks for: upright, through JPEG where asked, resized as PIL does."""
+
+from __future__ import annotations
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image
+
+from backbones.spec import Frames
+from extract.errors import Undecodable
+
+Picture = NDArray[np.uint8]
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class Upright:
+    """Turns frames the way their display matrix says, in the decoder's own pixel format."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, frame: Any) -> Any:
+        """The frame as a player shows it.
+
+        Raises
+        ------
+        Undecodable
+            the matrix is not made of quarter turns and mirrors
+        """
+        matrix = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        if matrix is None:
+            return frame
+        steps = turns(struct.unpack("<9i", matrix[:36]))
+        if not steps:
+            return frame
+        shape = (steps, frame.width, frame.height, frame.format.name)
+        if shape not in self._graphs:
+            self._graphs[shape] = _graph(steps, frame)
+        graph = self._graphs[shape]
+        graph.vpush(frame)
+        return graph.vpull()
+
+
+def turns(matrix: tuple[int, ...]) -> tuple[str, ...]:
+    """The filters that undo a display matrix (9 values, row-major, as ISO 14496-12 has it).
+
+    Raises
+    ------
+    Undecodable
+        the matrix is not made of quarter turns and mirrors
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    large = max(abs(v) for v in (a, b, c, d))
+    small = large // 64  # some cameras write a degree or less of tilt, which players ignore
+    if large and abs(b) <= small and abs(c) <= small:
+        return ("hflip",) * (a < 0) + ("vflip",) * (d < 0)
+    if large and abs(a) <= small and abs(d) <= small:
+        # cclock_flip is the plain transposition
+        return ("transpose=cclock_flip", *(("hflip",) * (c < 0)), *(("vflip",) * (b < 0)))
+    raise Undecodable(
+        f"the display matrix {(a, b, c, d)} is neither a quarter turn nor a mirror; such files are not supported"
+    )
+
+
+def _graph(steps: tuple[str, ...], frame: Any) -> Any:
+    graph = av.filter.Graph()
+    graph.threads = 1
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base or Fraction(1, 1000)
+    )
+    for step in (*steps, "buffersink"):
+        name, _, argument = step.partition("=")
+        node = graph.add(name, argument) if argument else graph.add(name)
+        last.link_to(node)
+        last = node
+    graph.configure()
+    return graph
+
+
+class ToRgb:
+    """uint8 RGB of a frame, with the matrix and range its stream is tagged with."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: Any) -> Picture:
+        """(h, w, 3) uint8."""
+        return np.asarray(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray(), dtype=np.uint8)
+
+
+class Mjpeg:
+    """FFmpeg's JPEG encoder as ``ffmpeg -r 8 %06d.jpg`` runs it: 200 kb/s, rate-controlled over the whole sequence.
+
+    One thread, because the rate control of several does not repeat. The quality of a picture depends on those before it: every
+    slot must pass, in order. JPEGs are read back with PIL, as the official scripts do.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._codec: Any = None
+        self._count = 0
+
+    def __call__(self, frame: Any) -> Picture:
+        """(h, w, 3) uint8 of the frame after JPEG.
+
+        Raises
+        ------
+        Undecodable
+            the picture changes its size in mid-stream, which a JPEG sequence of one encoder cannot
+        """
+        full = self._reformatter.reformat(frame, format="yuvj420p", dst_color_range="JPEG", threads=1)
+        if self._codec is None:
+            self._codec = av.CodecContext.create("mjpeg", "w")
+            self._codec.width, self._codec.height = full.width, full.height
+            self._codec.pix_fmt = "yuvj420p"
+            self._codec.time_base = Fraction(1, 8)
+            self._codec.bit_rate = 200_000
+            self._codec.thread_count = 1
+        if (full.width, full.height) != (self._codec.width, self._codec.height):
+            raise Undecodable(
+                f"the picture changes from {self._codec.width}x{self._codec.height} to {full.width}x{full.height} in mid-stream; "
+                "recipes with the JPEG stage need one size"
+            )
+        full.pts, full.time_base, full.pict_type = self._count, Fraction(1, 8), 0
+        self._count += 1
+        data = b"".join(bytes(packet) for packet in self._codec.encode(full))
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def resized(picture: Picture, view: Frames, aspect: Fraction) -> Picture:
+    """The picture as the view wants it.
+
+    Each axis is resized on its own with PIL's antialiased filter and rounded to uint8 in between, which is what PIL does for
+    both at once; columns that the crop drops are dropped before the second axis is computed.
+
+    Parameters
+    ----------
+    picture
+        (h, w, 3) uint8
+    view
+        size, crop and filter
+    aspect
+        sample aspect ratio: width of a pixel as shown, over its height. Views that keep the aspect keep that of the display
+
+    Returns
+    -------
+    (height, width, 3) uint8
+    """
+    height, width = picture.shape[:2]
+    if isinstance(view.resize, int):
+        out_h, out_w = short_side(height, round(width * aspect) if view.aspect == "display" else width, view.resize)
+    else:
+        out_h, out_w = view.resize
+    top = left = 0
+    crop_h, crop_w = out_h, out_w
+    if view.crop is not None:
+        crop_h = crop_w = view.crop
+        top, left = round((out_h - crop_h) / 2.0), round((out_w - crop_w) / 2.0)
+    image = Image.fromarray(picture)
+    filter_ = _FILTERS[view.interpolation]
+    if out_w != width:
+        image = image.resize((out_w, height), filter_)
+    if crop_w != out_w:
+        image = image.crop((left, 0, left + crop_w, height))
+    if out_h != height:
+        image = image.resize((crop_w, out_h), filter_)
+    if crop_h != out_h:
+        image = image.crop((0, top, crop_w, top + crop_h))
+    return np.asarray(image)
+
+
+def short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width after torchvision's ``Resize(size)``: the short side becomes `size`, the long one is truncated."""
+    if width <= height:
+        return max(1, int(size * height / width)), size
+    return size, max(1, int(size * width / height))

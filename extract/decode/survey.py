@@ -1,0 +1,226 @@
+"""What a file holds of a clip, learnt from its headers and packets before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av.error
+import numpy as np
+
+from extract.decode.media import best_stream, origin_ns, to_ns
+from extract.decode.timeline import Packets, Promise, Timeline, from_frames, from_packets
+from extract.errors import (
+    ClipError,
+    NoAudio,
+    NotMedia,
+    NoVideo,
+    SpanOutside,
+    TooLarge,
+    Truncated,
+    Undecodable,
+    ZeroDuration,
+)
+from extract.grid import NS
+from extract.plan import Limits
+
+
+class Survey:
+    """An open file, its best streams, and what their packets promise for ``[start_ns, stop_ns)``.
+
+    Parameters
+    ----------
+    container
+        open for reading
+    path
+        for messages
+    start_ns, stop_ns
+        the clip on the file's presentation; None: to its end
+    limits
+        refused beyond them
+
+    Attributes
+    ----------
+    frames_error, sound_error
+        why there is nothing to be had of the one or the other; None: there is
+    timeline
+        of the video, unless `frames_error`
+    clip_ns
+        length of the clip: to the end of the file or of the span, whichever comes first
+    offset_ns
+        the clip's start on the container's clock
+
+    Raises
+    ------
+    NotMedia, SpanOutside, TooLarge
+        nothing can be had of the clip
+    """
+
+    def __init__(self, container: Any, path: str, start_ns: int, stop_ns: int | None, limits: Limits) -> None:
+        self.container, self.path, self.limits = container, path, limits
+        self.start_ns, self.stop_ns = start_ns, stop_ns
+        self.frames_error: ClipError | None = None
+        self.sound_error: ClipError | None = None
+        self.video: Any = best_stream(container, "video")
+        self.audio: Any = best_stream(container, "audio", related=self.video)
+        if self.video is None and self.audio is None:
+            raise NotMedia(f"{path}: there is neither a video nor an audio stream in it")
+        if self.video is None:
+            self.frames_error = NoVideo(f"{path}: no video stream")
+        if self.audio is None:
+            self.sound_error = NoAudio(f"{path}: no audio stream")
+        streams = [stream for stream in (self.video, self.audio) if stream is not None]
+        for stream in streams:
+            stream.codec_context.thread_count = 1  # clips run side by side; one thread each also bounds memory
+        self.origin_ns = origin_ns(container, streams)
+        self.offset_ns = self.origin_ns + start_ns
+        self.declared_ns = None if container.duration is None else container.duration * 1000
+        self._check_size()
+        self.packets = Packets(container, streams, self.origin_ns, start_ns, stop_ns)
+        self.timeline: Timeline | None = None
+        self.clip_ns = 0
+        self._scan()
+
+    @property
+    def span_ns(self) -> int:
+        """Length of the clip as its span or its file's end say."""
+        return self.clip_ns if self.stop_ns is None else self.stop_ns - self.start_ns
+
+    @property
+    def declared_s(self) -> float:
+        """Length as ``ffmpeg -i`` prints it (two decimals, halves up), which moviepy takes for the length of the sound."""
+        declared_ns = self.clip_ns if self.declared_ns is None else self.declared_ns - self.start_ns
+        if self.stop_ns is not None:
+            declared_ns = min(declared_ns, self.span_ns)
+        return (declared_ns + 5_000_000) // 10_000_000 / 100
+
+    def decode_video(self, packet: Any, count: int) -> list[Any]:
+        """Frames that come out when `packet` goes in (None: drain).
+
+        Raises
+        ------
+        Undecodable
+            the decoder gives up; `count` frames came before
+        """
+        try:
+            return list(self.video.codec_context.decode(packet))
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as error:
+            of = f" of {len(self.timeline.ticks)}" if self.timeline is not None else ""
+            raise Undecodable(f"{self.path}: undecodable after {count}{of} frames ({reason(error)})") from error
+
+    def time_by_decoding(self) -> None:
+        """Decode the video once just for its times: for files whose packets tell none, or the wrong ones."""
+        self.timeline = None
+        try:
+            frames = [(frame.pts, frame.duration or 0) for frame in self._all_frames()]
+            if not frames:
+                raise Undecodable(f"{self.path}: not one video frame can be decoded")
+            self.timeline = from_frames(frames, self.video, self.offset_ns)
+        except ClipError as error:
+            self.frames_error = error
+
+    def _all_frames(self) -> Iterator[Any]:
+        context = self.video.codec_context
+        context.flush_buffers()
+        context.skip_frame = "DEFAULT"
+        count = 0
+        for packet in self.packets.again():
+            if packet.stream.type == "video":
+                for frame in self.decode_video(packet, count):
+                    count += 1
+                    yield frame
+        yield from self.decode_video(None, count)
+
+    def _check_size(self) -> None:
+        context = self.video.codec_context if self.video is not None else None
+        if context is not None and context.width * context.height > self.limits.pixels:
+            self.frames_error = TooLarge(
+                f"{self.path}: {context.width}x{context.height} is more than {self.limits.pixels:,} pixels per frame; "
+                "raise --max-pixels to admit it"
+            )
+        stop_ns = self.stop_ns if self.stop_ns is not None else self.declared_ns
+        if stop_ns is not None and stop_ns - self.start_ns > self.limits.seconds * NS:
+            raise TooLarge(
+                f"{self.path}: the clip lasts {(stop_ns - self.start_ns) / NS:.0f} s, more than {self.limits.seconds:g} s; "
+                "raise --max-seconds to admit it, or give it a start and an end"
+            )
+
+    def _scan(self) -> None:
+        """Read the packets of the span once."""
+        promised: list[Promise] = []
+        ends: dict[str, int] = {}
+        for packet in self.packets.scan():
+            if packet.is_discard:
+                continue
+            kind, time = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
+            if kind == "video":
+                promised.append(Promise(packet.pts, packet.duration or 0, packet.is_keyframe))
+                if len(promised) > self.limits.frames:
+                    raise TooLarge(
+                        f"{self.path}: more than {self.limits.frames:,} frames; raise --max-frames to admit it"
+                    )
+            if time is not None:
+                end_ns = to_ns(time + (packet.duration or 0), packet.time_base) - self.origin_ns
+                ends[kind] = max(ends.get(kind, end_ns), end_ns)
+        self._check_content(promised, ends)
+        self._check_truncation(ends, _longest_gap_ns(promised, self.video))
+        end_ns = max(ends.values(), default=self.start_ns)
+        self.clip_ns = max(1, (end_ns if self.stop_ns is None else min(self.stop_ns, end_ns)) - self.start_ns)
+        if self.video is not None and self.frames_error is None:
+            self.timeline = from_packets(promised, self.video, self.offset_ns, self.start_ns > 0)
+            if self.timeline is None:
+                self.time_by_decoding()
+
+    def _check_content(self, promised: list[Promise], ends: dict[str, int]) -> None:
+        end_ns = max([*ends.values(), self.declared_ns or 0], default=0)
+        if 0 < self.start_ns >= end_ns:
+            raise SpanOutside(
+                f"{self.path}: the clip starts at {self.start_ns / NS:g} s and the file ends at {end_ns / NS:g} s"
+            )
+        if not ends and not promised:
+            empty = ZeroDuration(f"{self.path}: its streams are empty")
+            self.frames_error = self.frames_error or empty
+            self.sound_error = self.sound_error or empty
+        if self.video is not None and not promised and self.frames_error is None:
+            self.frames_error = ZeroDuration(f"{self.path}: the video stream holds no frame in the clip's span")
+        if self.audio is not None and "audio" not in ends and self.sound_error is None:
+            self.sound_error = NoAudio(f"{self.path}: the audio stream holds no sample in the clip's span")
+
+    def _check_truncation(self, ends: dict[str, int], gap_ns: int) -> None:
+        """Compare what each stream declares with what was found of it, up to the clip's end."""
+        for stream in (self.video, self.audio):
+            if stream is None or stream.type not in ends:
+                continue
+            declared_ns, found_ns = self.declared_ns, max(ends.values())
+            if stream.duration is not None and stream.start_time is not None:
+                declared_ns = to_ns(stream.start_time + stream.duration, stream.time_base) - self.origin_ns
+                found_ns = ends[stream.type]
+            if declared_ns is None:
+                continue
+            due_ns = declared_ns if self.stop_ns is None else min(declared_ns, self.stop_ns)
+            # the last frame may stay on screen for as long as any other: not every container tells its duration
+            if due_ns - found_ns <= max(NS // 2, due_ns // 20, gap_ns if stream is self.video else 0):
+                continue
+            error = Truncated(
+                f"{self.path}: the {stream.type} stream ends at {found_ns / NS:.3f} s, its container declares "
+                f"{declared_ns / NS:.3f} s; the file is probably cut off, download it again"
+            )
+            if stream is self.video:
+                self.frames_error = self.frames_error or error
+            else:
+                self.sound_error = self.sound_error or error
+
+
+def reason(error: Exception) -> str:
+    """The decoder's own words in an exception of PyAV."""
+    return str(error).rsplit("last error log:", maxsplit=1)[-1].strip()
+
+
+def _longest_gap_ns(promised: list[Promise], stream: Any) -> int:
+    """Longest time between two frames; without two, nothing can be said and it is endless."""
+    ticks = np.sort(np.asarray([p.pts for p in promised if p.pts is not None], dtype=np.int64))
+    if len(ticks) < 2:
+        return int(np.iinfo(np.int64).max)
+    return to_ns(int(np.diff(ticks).max()), stream.time_base)

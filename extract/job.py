@@ -1,0 +1,133 @@
+"""A manifest, a plan and a store: everything a run is about, before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extract.errors import PlanError
+from extract.plan import Plan
+from manifests.clip import Clip, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose, as given: enough to run the same again.
+
+    Parameters
+    ----------
+    recipe
+        name; empty: the recipe that claims the manifest
+    backbones
+        names; empty: those of the recipe
+    weights, allow_unverified, precision, missing_audio
+        see extract.recipes.make_plan
+    videos
+        folder that the manifest's paths count from; empty: the manifest's own
+    only
+        clip ids; empty: all
+    limit
+        at most so many clips, the first ones; None: all
+    max_pixels, max_seconds, max_frames
+        limits per file; None: the defaults of extract.plan.Limits
+    """
+
+    recipe: str = ""
+    backbones: tuple[str, ...] = ()
+    weights: str = "official"
+    allow_unverified: bool = False
+    precision: str = "float32"
+    missing_audio: str = "mask"
+    videos: str = ""
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    max_pixels: int | None = None
+    max_seconds: float | None = None
+    max_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A plan for the clips of a manifest.
+
+    Parameters
+    ----------
+    manifest
+        its path
+    clips
+        to be computed
+    paths
+        file of each clip, by clip id
+    plan
+        what to compute of each
+    store
+        folder of the store
+    choices
+        what it was made from
+    """
+
+    manifest: Path
+    clips: tuple[Clip, ...]
+    paths: dict[str, str] = field(repr=False)
+    plan: Plan
+    store: Path
+    choices: Choices
+
+    @property
+    def missing(self) -> tuple[Clip, ...]:
+        """Clips whose file is not there."""
+        return tuple(clip for clip in self.clips if not Path(self.paths[clip.clip_id]).is_file())
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Digest of the manifest file."""
+        return hashlib.sha256(self.manifest.read_bytes()).hexdigest()
+
+
+def make_job(manifest: Path, choices: Choices, store: Path | None = None) -> Job:
+    """Read a manifest and make the plan for it. Nothing is computed, and no media file is opened.
+
+    Raises
+    ------
+    ManifestError, UnknownName, PlanError, WeightsError
+        what the user must set right first
+    """
+    from extract import recipes
+    from extract.plan import Limits
+    from manifests.clip import read_manifest
+
+    clips = _chosen(tuple(read_manifest(manifest)), choices)
+    recipe = recipes.get(choices.recipe) if choices.recipe else recipes.default_for(clips)
+    defaults = Limits()
+    limits = Limits(
+        choices.max_pixels or defaults.pixels,
+        choices.max_seconds or defaults.seconds,
+        choices.max_frames or defaults.frames,
+    )
+    plan = recipes.make_plan(
+        recipe,
+        backbones=choices.backbones,
+        weights=choices.weights,
+        allow_unverified=choices.allow_unverified,
+        precision=choices.precision,  # type: ignore[arg-type]
+        missing_audio=choices.missing_audio,  # type: ignore[arg-type]
+        limits=limits,
+    )
+    videos = Path(choices.videos) if choices.videos else None
+    if videos is not None and not videos.is_dir():
+        raise PlanError(f"--videos {videos}: there is no such folder")
+    paths = {clip.clip_id: str(resolve(clip, manifest, videos)) for clip in clips}
+    return Job(manifest, clips, paths, plan, store or Path("features") / manifest.stem, choices)
+
+
+def _chosen(clips: tuple[Clip, ...], choices: Choices) -> tuple[Clip, ...]:
+    if choices.only:
+        known = {clip.clip_id for clip in clips}
+        unknown = [clip_id for clip_id in choices.only if clip_id not in known]
+        if unknown:
+            from extract.errors import nearest
+
+            raise nearest(unknown[0], sorted(known)[:10_000], "clip of the manifest")
+        clips = tuple(clip for clip in clips if clip.clip_id in set(choices.only))
+    return clips[: choices.limit] if choices.limit is not None else clips

@@ -1,0 +1,142 @@
+"""Loaded features: blocks of views in, rows of features out, in batches whose shape never changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.spec import Frames, View
+from extract.errors import DeviceUnavailable
+from extract.plan import Feature
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(slots=True)
+class Model:
+    """A feature's network on its device.
+
+    Parameters
+    ----------
+    feature
+        what it computes
+    module
+        in eval mode, in the feature's precision
+    device
+        as torch names it
+    batch
+        rows per forward; a shorter last batch is padded with zeros, so that no row's bits depend on how many came with it
+    seconds
+        spent in ``prepare`` and ``model`` so far
+    reference
+        the same network in float32, until its rows have been compared once; None in float32
+    """
+
+    feature: Feature
+    module: torch.nn.Module
+    device: str
+    batch: int
+    seconds: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "model": 0.0})
+    reference: torch.nn.Module | None = None
+    cosine: float | None = None
+
+    def __call__(self, arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        r"""Rows of the feature.
+
+        Parameters
+        ----------
+        arrays
+            per view (n, t, h, w, 3) uint8 or (n, samples) float32, n <= batch
+
+        Returns
+        -------
+        (n, \\*dims) float32
+        """
+        import torch
+
+        n = len(arrays[0])
+        with torch.inference_mode():
+            started = time.perf_counter()
+            inputs = [self._prepare(padded(a, self.batch), v) for a, v in zip(arrays, self.feature.views, strict=True)]
+            prepared = time.perf_counter()
+            try:
+                rows = self._forward(self.module, inputs)[:n]
+            except torch.cuda.OutOfMemoryError as error:
+                raise DeviceUnavailable(
+                    f"{self.device} has no memory left for {self.feature.backbone.name} with {self.batch} rows per batch; "
+                    f"use a smaller --batch ({error})"
+                ) from error
+            done = time.perf_counter()
+            self.seconds["prepare"] += prepared - started
+            self.seconds["model"] += done - prepared
+            if self.reference is not None:
+                self._compare(rows, [x.float() for x in inputs])
+        return rows
+
+    def _forward(self, module: torch.nn.Module, inputs: list[torch.Tensor]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = module(*inputs).float().cpu().numpy()
+        expected = (self.batch, *self.feature.backbone.dims)
+        if rows.shape != expected:
+            raise ValueError(
+                f"{self.feature.backbone.name} gave rows of shape {rows.shape}, it is registered for {expected}"
+            )
+        return rows
+
+    def _prepare(self, array: NDArray[Any], view: View) -> torch.Tensor:
+        import torch
+
+        from extract.prepare import frames_to_tensor, log_mel
+
+        dtype: torch.dtype = getattr(torch, self.feature.precision)
+        if isinstance(view, Frames):
+            return frames_to_tensor(array, view, self.device, dtype)
+        samples = torch.from_numpy(array).to(self.device)
+        return (samples if view.spectrogram is None else log_mel(samples, view)).to(dtype)
+
+    def _compare(self, rows: NDArray[np.float32], inputs: list[torch.Tensor]) -> None:
+        """Cosine of the first batch's rows to those of float32 arithmetic; the float32 network is then let go."""
+        assert self.reference is not None
+        exact = self._forward(self.reference, inputs)[: len(rows)].reshape(len(rows), -1).astype(np.float64)
+        flat = rows.reshape(len(rows), -1).astype(np.float64)
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(flat, axis=1)
+        cosines = (exact * flat).sum(axis=1)[norms > 0] / norms[norms > 0]
+        self.cosine = float(cosines.mean()) if len(cosines) else None
+        self.reference = None
+
+
+def padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The array with zero rows appended until it has `rows`."""
+    if len(array) == rows:
+        return array
+    whole = np.zeros((rows, *array.shape[1:]), dtype=array.dtype)
+    whole[: len(array)] = array
+    return whole
+
+
+def load_models(
+    features: Sequence[Feature], weights: str, allow_unverified: bool, device: str, batch: int | None
+) -> dict[str, Model]:
+    """Every feature's network with its weights on `device`, by key.
+
+    Raises
+    ------
+    WeightsError, DeviceUnavailable
+        see backbones.weights.materialise
+    """
+    from backbones.weights import materialise, parse_source
+
+    source = parse_source(weights)
+    models: dict[str, Model] = {}
+    for feature in features:
+        module = materialise(feature.backbone, source, device, feature.precision, allow_unverified)
+        reference = None
+        if feature.precision != "float32":
+            reference = materialise(feature.backbone, source, device, "float32", allow_unverified)
+        models[feature.key] = Model(feature, module, device, batch or feature.backbone.batch, reference=reference)
+    return models

@@ -1,0 +1,237 @@
+"""Rewriting parts: merge the pieces of a chunk, drop remarks so that their clips are computed again, sweep up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from extract.errors import DamagedPart
+from extract.plan import canonical_json
+from extract.store.layout import Entry, row_digest, write_part
+from extract.store.reader import PartIndex, index_part, open_part, read_rows, reading
+from extract.store.rows import KeyInfo, Remark, Rows
+from extract.store.sink import fsync_folder, unwritable
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where one clip's rows lie."""
+
+    index: PartIndex
+    file: h5py.File
+    key: str
+    i: int
+
+    @property
+    def clip_id(self) -> str:
+        return self.index.keys[self.key].clips[self.i]
+
+    @property
+    def digest(self) -> bytes:
+        return bytes(self.index.keys[self.key].sha256[self.i])
+
+    def entry(self) -> Entry:
+        key = self.index.keys[self.key]
+        start, stop = map(int, key.span[self.i])
+        return Entry(self.clip_id, self.key, key.info.dims, stop - start, key.sources, self.load)
+
+    def load(self) -> Rows:
+        start, stop = map(int, self.index.keys[self.key].span[self.i])
+        with reading(self.index.path):
+            rows = read_rows(self.file, self.clip_id, self.key, start, stop)
+        if row_digest(rows) != self.digest:  # or the damage would be sealed again under a fresh checksum
+            raise DamagedPart(
+                f"{self.index.path}: the rows of clip {self.clip_id!r}, {self.key}, do not match their checksum; "
+                "delete the part and run again, its clips are computed anew"
+            )
+        return rows
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """Every visible ``.h5`` of a ``parts/`` folder, whole chunks and pieces, by name."""
+    return sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))
+
+
+def by_age(paths: Sequence[Path]) -> list[Path]:
+    """Oldest first: where remarks differ the newest holds. At one instant, a merged part is newer than its pieces."""
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, not is_piece(path), path.name))
+
+
+def is_piece(path: Path) -> bool:
+    """Whether a part is a piece of a chunk still under way."""
+    return path.name.endswith(".piece.h5")
+
+
+def merge_chunk(parts_folder: Path, chunk_name: str, order: Sequence[str]) -> Path | None:
+    """Merge the pieces of a chunk, and its part if there is one, into ``<chunk>.h5``.
+
+    The result has the bytes of a part sealed at once. Rows win over failures, the newest of several failures holds. A
+    crash at any point leaves a store that reads the same, and the next merge finishes the work.
+
+    Parameters
+    ----------
+    parts_folder, chunk_name
+        where
+    order
+        every clip id of the chunk, in the manifest's order
+
+    Returns
+    -------
+    Path or None
+        the part; None where the chunk has neither part nor piece
+
+    Raises
+    ------
+    DamagedPart
+        a file is broken, holds a clip of another chunk, or two files hold different rows of one clip; names the files
+    StoreUnwritable
+        no space, no permission, ...; the pieces stay
+    """
+    whole = parts_folder / f"{chunk_name}.h5"
+    pieces = sorted(parts_folder.glob(f"{chunk_name}.*.piece.h5"))
+    if not pieces:
+        return whole if whole.exists() else None
+    if len(pieces) == 1 and not whole.exists():
+        with _writing(whole):
+            pieces[0].rename(whole)
+            fsync_folder(parts_folder)
+        return whole
+    _merge(whole, by_age([whole, *pieces] if whole.exists() else pieces), order)
+    with _writing(whole):
+        for piece in pieces:
+            piece.unlink()
+        fsync_folder(parts_folder)
+    return whole
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, 0, error) from error
+
+
+def _merge(whole: Path, paths: Sequence[Path], order: Sequence[str]) -> None:
+    place = {clip_id: i for i, clip_id in enumerate(order)}
+    infos: dict[str, KeyInfo] = {}
+    first: dict[str, PartIndex] = {}
+    sources: dict[tuple[str, str], _Source] = {}
+    failed: dict[tuple[str, ...], Remark] = {}
+    masked: dict[tuple[str, ...], Remark] = {}
+    provenance: set[str] = set()
+    with ExitStack() as stack:
+        for path in paths:
+            index = index_part(path)
+            _check_order(index, place)
+            for key in index.keys:
+                _check_shapes(first.setdefault(key, index), index, key)
+            for source in _sources(index, stack.enter_context(open_part(path))):
+                _add(sources, source)
+            infos |= {key: entry.info for key, entry in index.keys.items()}
+            failed |= {(each.clip_id, each.key): each for each in index.failed}
+            masked |= {(each.clip_id, each.key, each.stage, each.reason): each for each in index.masked}
+            provenance |= {canonical_json(each) for each in json.loads(index.provenance)}
+
+        def rank(remark: Remark) -> tuple[int, str, str, str]:
+            return place[remark.clip_id], remark.key, remark.stage, remark.reason
+
+        write_part(
+            whole,
+            infos,
+            [sources[name].entry() for name in sorted(sources, key=lambda name: (name[1], place[name[0]]))],
+            sorted((each for name, each in failed.items() if name not in sources), key=rank),
+            sorted(masked.values(), key=rank),
+            f"[{','.join(sorted(provenance))}]",
+        )
+
+
+def _check_order(index: PartIndex, place: dict[str, int]) -> None:
+    clips = [clip for entry in index.keys.values() for clip in entry.clips]
+    clips += [each.clip_id for each in (*index.failed, *index.masked)]
+    for clip in clips:
+        if clip not in place:
+            raise DamagedPart(f"{index.path} holds clip {clip!r}, which is not of its chunk; move it out of parts/")
+
+
+def _check_shapes(first: PartIndex, index: PartIndex, key: str) -> None:
+    a, b = first.keys[key], index.keys[key]
+    if (a.info.dims, a.sources) != (b.info.dims, b.sources):
+        raise DamagedPart(
+            f"{first.path} and {index.path} hold rows of different shape under {key}: {a.info.dims} with {a.sources} "
+            f"source times, {b.info.dims} with {b.sources}; delete one of them and run again"
+        )
+
+
+def _add(sources: dict[tuple[str, str], _Source], new: _Source) -> None:
+    old = sources.setdefault((new.clip_id, new.key), new)
+    if old.digest != new.digest:
+        raise DamagedPart(
+            f"{old.index.path} and {new.index.path} hold different rows of clip {new.clip_id!r}, {new.key}: "
+            "delete one of them and run again"
+        )
+
+
+def _sources(index: PartIndex, file: h5py.File) -> Iterator[_Source]:
+    for key, entry in index.keys.items():
+        for i in range(len(entry.clips)):
+            yield _Source(index, file, key, i)
+
+
+def drop_remarks(parts_folder: Path, predicate: Callable[[Remark], bool]) -> int:
+    """Forget what went wrong, so that the next run computes it again.
+
+    Parameters
+    ----------
+    parts_folder
+        ``parts/`` of a store that nobody writes to (hold its lock)
+    predicate
+        which remarks of ``/failed`` and ``/masked`` go; with the latter go the rows of that clip and key
+
+    Returns
+    -------
+    int
+        remarks dropped, each counted once
+
+    Raises
+    ------
+    DamagedPart, StoreUnwritable
+        see :func:`merge_chunk`; parts are rewritten one by one, each atomically
+    """
+    indices = [index_part(path) for path in list_parts(parts_folder)]
+    failed = {each for index in indices for each in index.failed if predicate(each)}
+    masked = {each for index in indices for each in index.masked if predicate(each)}
+    rows = {(each.clip_id, each.key) for each in masked}
+    for index in indices:
+        _rewrite(index, failed, rows)
+    return len({(each.clip_id, each.key, each.stage, each.reason) for each in failed | masked})
+
+
+def _rewrite(index: PartIndex, drop_failed: set[Remark], drop_rows: set[tuple[str, str]]) -> None:
+    failed = [each for each in index.failed if each not in drop_failed]
+    masked = [each for each in index.masked if (each.clip_id, each.key) not in drop_rows]
+    with open_part(index.path) as file:
+        every = list(_sources(index, file))
+        kept = [source for source in every if (source.clip_id, source.key) not in drop_rows]
+        if len(kept) == len(every) and (len(failed), len(masked)) == (len(index.failed), len(index.masked)):
+            return
+        if kept or failed or masked:
+            infos = {key: entry.info for key, entry in index.keys.items()}
+            write_part(index.path, infos, [source.entry() for source in kept], failed, masked, index.provenance)
+            return
+    with _writing(index.path):
+        index.path.unlink()
+        fsync_folder(index.path.parent)
+
+
+def sweep_tmp(parts_folder: Path) -> int:
+    """Remove what killed writers left half-written; call it with the store's lock held. Gives the number of files."""
+    stale = sorted(parts_folder.glob(".*.tmp"))
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
