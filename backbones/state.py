@@ -118,7 +118,7 @@ def _load_h5(path: Path) -> State:
     def visit(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
             return
-        if False:
+        if item.external or item.is_virtual:
             raise WeightsError(f"{path}: {name} keeps its data in other files, which are not opened")
         if item.dtype.kind in "fiu":
             state[name] = torch.from_numpy(item[()])

@@ -95,7 +95,7 @@ def mel_filters(rate_hz: int, spec: LogMel) -> NDArray[np.float64]:
     -------
     (n_fft // 2 + 1, n_mels) float64
         ``triangles='hz'``: librosa's; ``'mel'``: VGGish's (tensorflow/models, mel_features.py), whose triangles are straight
-        lines over mel, not over hertz, and whose zero-frequency row is cleared
+        lines over mel, not over hertz; the zero-frequency row, which the official code clears, is zero of itself
     """
     if spec.triangles == "hz":
         import librosa
@@ -126,7 +126,6 @@ def mel_filters(rate_hz: int, spec: LogMel) -> NDArray[np.float64]:
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     triangles: NDArray[np.float64] = np.maximum(0.0, np.minimum(rise, fall))
-    triangles[0] = 0.0
     return triangles
 
 

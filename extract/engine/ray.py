@@ -10,6 +10,7 @@ import math
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ except ImportError as error:
         f"pip install 'ray>=2.50', or use --engine local"
     ) from error
 
+PROBE_S = 10.0
 GRACE_S = 5.0  # for idle lanes to close their models before they are killed
 OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster started here; nothing of size travels, and Ray's least is 75 MB
 log = logging.getLogger(__name__)
@@ -40,8 +42,8 @@ class RayEngine(Generic[SpecT]):
 
     Every node of a cluster given by `address` needs: this project at this version in the Python environment that Ray
     runs there (``pip install``; nothing is shipped by us), the same versions of Ray and Python, and the clips and the
-    store under the same paths as here (a shared file system). A cluster that this process is connected to already is
-    used and left as it is.
+    store under the same paths as here (a shared file system). This process must run on one of the nodes. A cluster that
+    it is connected to already is used and left as it is.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ class RayEngine(Generic[SpecT]):
     threads_per_lane
         sets ``OMP_NUM_THREADS`` and ``MKL_NUM_THREADS`` in the lanes; None: as Ray sets them
     address
-        of a running cluster, as ``ray start`` prints it; None: start one on this machine, and end it with `close`
+        of a running cluster, ``host:port`` as ``ray start`` prints it, or ``auto``; None: start one on this machine,
+        and end it with `close`
 
     Raises
     ------
@@ -250,6 +253,8 @@ def _connect(address: str | None, needs: dict[str, float]) -> None:
     if address is None:
         cpus = max(math.ceil(needs["CPU"]), os.cpu_count() or 1)
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    elif address != "auto":
+        _probe(address)
     try:
         ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -258,3 +263,20 @@ def _connect(address: str | None, needs: dict[str, float]) -> None:
     finally:
         if main and handler is not None:
             signal.signal(signal.SIGTERM, handler)
+
+
+def _probe(address: str) -> None:
+    """Ask for the cluster's port first: where nobody listens, Ray 2.60 waits for minutes, deaf to signals."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal():
+        raise ExtractError(
+            f"cannot use {address!r} as the address of a Ray cluster: give host:port as `ray start` prints it, or auto, "
+            f"and run this on one of its nodes"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, OverflowError) as error:
+        raise ExtractError(
+            f"cannot connect to the Ray cluster at {address!r}: {error}. Is it running (`ray status`), and is this one of "
+            f"its nodes?"
+        ) from error

@@ -20,7 +20,7 @@ RANDOM = Source("random", seed=0)
 def test_conformance(name):
     backbone = registry.get(name)
     # a large network shows the same faults with fewer rows
-    batch = min(backbone.batch, 3) if backbone.gmacs > 5 else None
+    batch = min(backbone.batch, 3) if backbone.gmacs > 1 else None
     for result in testing.check(name, RANDOM, batch=batch):
         assert result.passed is not False, f"{result.name}: {result.detail}"
 
@@ -110,16 +110,14 @@ def test_variants_of_vggish_share_their_random_weights():
         assert torch.equal(relu(examples), preact(examples).relu())
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 10, 17])
-def test_vggish_rows_do_not_depend_on_how_many_there_are(rows):
+def test_vggish_rows_do_not_depend_on_how_many_there_are():
     """Found by `check`: MKL rounds the last two of ten rows differently."""
     module = materialise(registry.get("vggish_preact"), RANDOM)
     example = torch.randn(1, 96, 64).abs()
     with torch.inference_mode():
         alone = module(example)
-        flat = module.features(example.unsqueeze(1)).permute(0, 2, 3, 1).flatten(1)
-        assert torch.equal(alone, module(example.repeat(rows, 1, 1))[-1:])
-    assert flat.shape == (1, 12_288)
+        for rows in (2, 3, 7, 10, 17):
+            assert torch.equal(alone.expand(rows, -1), module(example.repeat(rows, 1, 1))), rows
 
 
 def test_precision_is_that_of_the_weights_but_pca_stays_exact():

@@ -148,6 +148,18 @@ def test_a_wrong_file_in_the_cache_folder_is_an_error(published, cache, allow):
     assert (cache / "a.pth").read_bytes() == b"half of it"
 
 
+@pytest.mark.parametrize("allow", [False, True])
+def test_an_unverified_file_in_the_cache_does_not_stand_in_for_official_weights(published, cache, allow):
+    backbone, folder = published(("a.pth", "other.pt"))
+    entry = (backbone.weights[0][0], replace(backbone.weights[0][1], sha256=None))
+    backbone = replace(backbone, weights=(entry,))
+    cache.mkdir()
+    shutil.copy(folder / "other.pt", cache)
+    with pytest.raises(WeightsMissing, match=r"the weight file a\.pth is not on this machine"):
+        weights.locate(backbone, OFFICIAL, allow)
+    assert weights_id(backbone, OFFICIAL, allow) == f"sha256:{entry[0].sha256}"
+
+
 def test_a_file_is_hashed_once(published, monkeypatch):
     backbone, folder = published("a.pth")
     first = weights_id(backbone, in_folder(folder))

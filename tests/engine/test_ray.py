@@ -56,7 +56,9 @@ def test_wrong_arguments_are_refused(ray_cluster, tmp_path):
         RayEngine(open_fake_lane, spec, 0)
     with pytest.raises(PlanError, match="threads_per_lane=-1"):
         RayEngine(open_fake_lane, spec, 1, threads_per_lane=-1)
-    with pytest.raises(ExtractError, match=r"64 lanes need 128 CPU, and the Ray cluster has 2 CPU and 0 GPU: use fewer"):
+    with pytest.raises(
+        ExtractError, match=r"64 lanes need 128 CPU, and the Ray cluster has 2 CPU and 0 GPU: use fewer"
+    ):
         RayEngine(open_fake_lane, spec, 64, num_cpus=2)
     with pytest.raises(ExtractError, match=r"3 lanes need 1.5 GPU"):
         RayEngine(open_fake_lane, spec, 3, num_cpus=0, num_gpus=0.5)
@@ -75,10 +77,11 @@ PARENT = """
     from extract.engine.ray import RayEngine
     from extract.engine.testing import FakeSpec, fake_chunks, open_fake_lane, run_fakes
     from extract.errors import ExtractError
-    try:
-        RayEngine(open_fake_lane, None, 1, address="127.0.0.1:1")
-    except ExtractError as error:
-        print(error)
+    for address in ("127.0.0.1:1", "127.0.0.1:99999", "ray://127.0.0.1:10001", "nowhere"):
+        try:
+            RayEngine(open_fake_lane, None, 1, address=address)
+        except ExtractError as error:
+            print(error)
     stop = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
@@ -110,3 +113,6 @@ def test_a_cluster_of_our_own_stops_at_a_signal_and_seals(tmp_path, number):
     assert deaths == 0
     assert told == len(sealed_in(tmp_path)) > 0
     assert "cannot connect to the Ray cluster at '127.0.0.1:1'" in out
+    assert "cannot connect to the Ray cluster at '127.0.0.1:99999'" in out
+    assert "cannot use 'ray://127.0.0.1:10001' as the address" in out
+    assert "cannot use 'nowhere' as the address" in out
