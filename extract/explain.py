@@ -10,7 +10,8 @@ import numpy as np
 from backbones.spec import Frames, View
 from extract.grid import NS, Grid
 from extract.job import Job
-from extract.running import Summary, settled
+from extract.summary import Summary
+from extract.todo import settled
 
 SHOWN = 10
 ASSUMED_S = 10.0  # length of a clip whose end the manifest leaves open, for the estimate only
@@ -88,8 +89,10 @@ def grid_line(grid: Grid, view: View) -> str:
 def summary(done: Summary, store: Path) -> str:
     """A summary as `extract run` prints it at its end."""
     lines = [
-        f"{done.asked} clips: {done.complete} complete, {done.masked} masked, {done.failed} failed; "
-        f"{done.computed} computed in this run" + (f", {done.deaths} worker(s) died" if done.deaths else "")
+        f"{done.asked} clips: {done.complete} complete, {done.masked} masked, {done.failed} failed"
+        + (f", {done.left} left to do" if done.left else "")
+        + f"; {done.computed} computed in this run"
+        + (f", {done.deaths} worker(s) died" if done.deaths else "")
     ]
     lines += [f"  failed  {reason}: {count}" for reason, count in done.reasons.items()]
     lines += [f"  masked  {reason}: {count}" for reason, count in done.masked_reasons.items()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from extract.errors import PlanError
-from extract.plan import Plan
+from extract.plan import Limits, Plan
 from manifests.clip import Clip, resolve
 
 
@@ -55,10 +55,12 @@ class Job:
     ----------
     manifest
         its path
+    listed
+        every clip of the manifest
     clips
-        to be computed
+        to be computed: those of `listed` that were chosen
     paths
-        file of each clip, by clip id
+        file of each chosen clip, by clip id
     plan
         what to compute of each
     store
@@ -68,7 +70,8 @@ class Job:
     """
 
     manifest: Path
-    clips: tuple[Clip, ...]
+    listed: tuple[Clip, ...] = field(repr=False)
+    clips: tuple[Clip, ...] = field(repr=False)
     paths: dict[str, str] = field(repr=False)
     plan: Plan
     store: Path
@@ -94,17 +97,11 @@ def make_job(manifest: Path, choices: Choices, store: Path | None = None) -> Job
         what the user must set right first
     """
     from extract import recipes
-    from extract.plan import Limits
     from manifests.clip import read_manifest
 
-    clips = _chosen(tuple(read_manifest(manifest)), choices)
-    recipe = recipes.get(choices.recipe) if choices.recipe else recipes.default_for(clips)
-    defaults = Limits()
-    limits = Limits(
-        choices.max_pixels or defaults.pixels,
-        choices.max_seconds or defaults.seconds,
-        choices.max_frames or defaults.frames,
-    )
+    listed = tuple(read_manifest(manifest))
+    clips = _chosen(listed, choices)
+    recipe = recipes.get(choices.recipe) if choices.recipe else recipes.default_for(listed)
     plan = recipes.make_plan(
         recipe,
         backbones=choices.backbones,
@@ -112,13 +109,19 @@ def make_job(manifest: Path, choices: Choices, store: Path | None = None) -> Job
         allow_unverified=choices.allow_unverified,
         precision=choices.precision,  # type: ignore[arg-type]
         missing_audio=choices.missing_audio,  # type: ignore[arg-type]
-        limits=limits,
+        limits=limits_of(choices),
     )
     videos = Path(choices.videos) if choices.videos else None
     if videos is not None and not videos.is_dir():
         raise PlanError(f"--videos {videos}: there is no such folder")
     paths = {clip.clip_id: str(resolve(clip, manifest, videos)) for clip in clips}
-    return Job(manifest, clips, paths, plan, store or Path("features") / manifest.stem, choices)
+    return Job(manifest, listed, clips, paths, plan, store or Path("features") / manifest.stem, choices)
+
+
+def limits_of(choices: Choices) -> Limits:
+    """The limits that were chosen; the defaults where none were."""
+    given = {"pixels": choices.max_pixels, "seconds": choices.max_seconds, "frames": choices.max_frames}
+    return replace(Limits(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _chosen(clips: tuple[Clip, ...], choices: Choices) -> tuple[Clip, ...]:

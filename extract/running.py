@@ -7,24 +7,24 @@ import importlib.metadata
 import platform
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from extract.chunk import Chunk, Receipt
-from extract.engine.base import Engine, Event, Lost, make_chunks, slice_clips
+from extract.engine.base import Engine, Event, Lost
 from extract.engine.drive import drive
-from extract.errors import NotFound
 from extract.job import Job
 from extract.lane import LaneSpec, key_info, open_lane
+from extract.plan import Plan
 from extract.rates import Rate, remember
 from extract.store.catalog import Store, create_store
-from extract.store.part import drop_remarks, merge_chunk, seal_piece, sweep_tmp
+from extract.store.part import merge_chunk, seal_piece, sweep_tmp
 from extract.store.rows import Remark
 from extract.store.runs import Ledger, Lock
 from extract.store.sink import unwritable
+from extract.summary import Summary, take_stock
+from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +61,6 @@ class Machine:
     seal_s: float = 30.0
 
 
-@dataclass(slots=True)
-class Summary:
-    """What a run did, and how its manifest stands now.
-
-    Parameters
-    ----------
-    asked
-        clips of the manifest that the run was about
-    computed
-        clips that left a lane in this run
-    complete, masked, failed
-        clips with every key; with rows a policy filled; with a key that failed. By clip, and now, not in this run alone
-    reasons
-        clips that failed, by reason; `masked_reasons` likewise
-    seconds
-        by stage, summed over lanes; ``wall`` of the run
-    size_bytes
-        of the store
-    notes
-        such as the cosine of a reduced precision to float32
-    deaths
-        worker processes lost
-    interrupted
-        the run was asked to stop before its end
-    """
-
-    asked: int
-    computed: int = 0
-    complete: int = 0
-    masked: int = 0
-    failed: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    masked_reasons: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    size_bytes: int = 0
-    notes: dict[str, float] = field(default_factory=dict)
-    deaths: int = 0
-    interrupted: bool = False
-
-
 def run(
     job: Job,
     machine: Machine,
@@ -135,53 +95,16 @@ def run(
     with Lock(job.store):
         parts = job.store / "parts"
         sweep_tmp(parts)
-        merge_leftovers(job, machine)
-        _forget_found(job)
-        store = Store(job.store)
-        done = settled(store)
-        chunks = make_chunks(
-            job.clips, job.paths, job.plan.keys, lambda clip_id: done.get(clip_id, frozenset()), machine.chunk
-        )
-        todo = sum(len(chunk.todos) for chunk in chunks)
-        on_start(todo, len(job.clips))
+        forget_outdated(job)
+        chunks = missing_chunks(job, machine.chunk)
+        merge_leftovers(job, machine.chunk, chunks)
+        on_start(sum(len(chunk.todos) for chunk in chunks), len(job.clips))
         summary = Summary(asked=len(job.clips))
         if chunks:
             _compute(job, machine, chunks, summary, on_event, stopping)
-        store.refresh()
-        _take_stock(job, store, summary)
+        summary.interrupted = stopping()
+        take_stock(job, summary)
         return summary
-
-
-def settled(store: Store) -> dict[str, frozenset[str]]:
-    """Keys that need nothing any more, by clip id: there are rows, or a remark says why there are none."""
-    keys: dict[str, set[str]] = {clip_id: set(found) for clip_id, found in store.have().items()}
-    for remark in (*store.failed(), *store.masked()):
-        keys.setdefault(remark.clip_id, set()).add(remark.key)
-    return {clip_id: frozenset(found) for clip_id, found in keys.items()}
-
-
-def merge_leftovers(job: Job, machine: Machine) -> None:
-    """Merge the pieces that an interrupted run left of chunks that were complete."""
-    parts = job.store / "parts"
-    if not any(parts.glob("*.piece.h5")):
-        return
-    done = settled(Store(job.store))
-    keys = set(job.plan.keys)
-    for name, clips in slice_clips(job.clips, job.plan.keys, machine.chunk).items():
-        if all(keys <= done.get(clip.clip_id, frozenset()) for clip in clips):
-            merge_chunk(parts, name, [clip.clip_id for clip in clips])
-
-
-def _forget_found(job: Job) -> None:
-    """Failures of files that were not there and now are: they are to be computed."""
-    store = Store(job.store)
-    here = {
-        remark.clip_id
-        for remark in store.failed()
-        if remark.reason == NotFound.reason and Path(job.paths.get(remark.clip_id, "")).is_file()
-    }
-    if here:
-        drop_remarks(job.store / "parts", lambda r: r.reason == NotFound.reason and r.clip_id in here)
 
 
 def _compute(
@@ -193,10 +116,8 @@ def _compute(
     stopping: Callable[[], bool],
 ) -> None:
     parts = job.store / "parts"
-    orders = {
-        name: [clip.clip_id for clip in clips]
-        for name, clips in slice_clips(job.clips, job.plan.keys, machine.chunk).items()
-    }
+    order = orders(job, machine.chunk)
+    plan = _needed(job.plan, chunks)
     started = time.monotonic()
     _keep_manifest(job)
     ledger = Ledger.start(job.store, header(job, machine))
@@ -218,14 +139,17 @@ def _compute(
         return {todo.clip.clip_id for todo in chunk.todos if set(todo.keys) <= have.get(todo.clip.clip_id, frozenset())}
 
     def record_crash(name: str, remarks: tuple[Remark, ...]) -> None:
-        infos = [key_info(feature) for feature in job.plan.features]
-        seal_piece(parts, name, orders[name], infos, (), remarks, (), {"recorded by": "the run, after a worker died"})
+        # no provenance: nothing was computed, and a later retry that succeeds must leave no trace of the crash
+        seal_piece(parts, name, order[name], [key_info(feature) for feature in plan.features], (), remarks, (), {})
+        ledger.note({"crash": remarks[0].clip_id, "message": remarks[0].message})
+        summary.computed += 1
 
     def merge(name: str) -> None:
-        merge_chunk(parts, name, orders[name])
+        merge_chunk(parts, name, order[name])
 
     try:
-        with contextlib.closing(_engine(job, machine)) as engine:
+        _fetch_weights(job, plan)
+        with contextlib.closing(_engine(job, machine, plan)) as engine:
             drive(
                 engine,
                 chunks,
@@ -235,8 +159,8 @@ def _compute(
                 record_crash=record_crash,
                 stopping=stopping,
             )
-        summary.interrupted = stopping()
         summary.seconds["wall"] = time.monotonic() - started
+        _remember_rate(plan, chunks, summary)
         ledger.finish(
             {key: value for key, value in asdict(summary).items() if key in ("computed", "seconds", "deaths")}
         )
@@ -244,12 +168,28 @@ def _compute(
         ledger.close()
 
 
-def _engine(job: Job, machine: Machine) -> Engine:
+def _needed(plan: Plan, chunks: list[Chunk]) -> Plan:
+    """The plan without the features that every clip has already: their networks need not be loaded."""
+    missing = {key for chunk in chunks for todo in chunk.todos for key in todo.keys}
+    return replace(plan, features=tuple(feature for feature in plan.features if feature.key in missing))
+
+
+def _fetch_weights(job: Job, plan: Plan) -> None:
+    """Download what is missing before any lane starts: once, and with a progress bar that can be seen."""
+    from backbones.weights import fetch, parse_source
+
+    source = parse_source(job.choices.weights)
+    for feature in plan.features:
+        if source.kind == "official":
+            fetch(feature.backbone, source, job.choices.allow_unverified)
+
+
+def _engine(job: Job, machine: Machine, plan: Plan) -> Engine:
     from extract.engine.cores import threads_per_lane
 
     threads = machine.torch_threads or threads_per_lane(machine.devices)
     spec = LaneSpec(
-        plan=job.plan,
+        plan=plan,
         parts=str((job.store / "parts").absolute()),
         weights=job.choices.weights,
         allow_unverified=job.choices.allow_unverified,
@@ -284,53 +224,39 @@ def header(job: Job, machine: Machine) -> dict[str, Any]:
     return {
         "manifest": str(job.manifest.absolute()),
         "manifest_sha256": job.manifest_sha256,
-        "clips": len(job.clips),
+        "clips": len(job.listed),
+        "asked": len(job.clips),
         "recipe": job.plan.recipe,
         "keys": list(job.plan.keys),
         "choices": asdict(job.choices),
         "machine": asdict(machine),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "versions": {name: _version(name) for name in libraries},
         "host": platform.node(),
     }
 
 
-def _remember_rate(job: Job, summary: Summary) -> None:
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:  # such as ray, which only its own engine needs
+        return "absent"
+
+
+def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
     """Runs of some length tell how fast this machine is; start-up would drown in shorter ones."""
-    gmac = sum(feature.backbone.gmacs * (feature.grid.count or 10) for feature in job.plan.features) * summary.computed
-    if summary.seconds["wall"] > 20.0 and summary.computed and gmac:
-        remember(Rate(gmac / summary.seconds["wall"]))
+    keys = [key for chunk in chunks for todo in chunk.todos for key in todo.keys]
+    rows = {feature.key: feature.grid.count or 10 for feature in plan.features}
+    gmac = sum(plan.feature(key).backbone.gmacs * rows[key] for key in keys)
+    share = summary.computed / sum(len(chunk.todos) for chunk in chunks)
+    if summary.seconds["wall"] > 20.0 and gmac * share:
+        remember(Rate(gmac * share / summary.seconds["wall"]))
 
 
 def _keep_manifest(job: Job) -> None:
+    half = job.store / "manifest.csv.tmp"
     try:
-        shutil.copyfile(job.manifest, job.store / "manifest.csv.tmp")
-        (job.store / "manifest.csv.tmp").replace(job.store / "manifest.csv")
+        shutil.copyfile(job.manifest, half)
+        half.replace(job.store / "manifest.csv")
     except OSError as error:
+        half.unlink(missing_ok=True)
         raise unwritable(job.store / "manifest.csv", job.manifest.stat().st_size, error) from error
-
-
-def _take_stock(job: Job, store: Store, summary: Summary) -> None:
-    keys = set(job.plan.keys)
-    wanted = {clip.clip_id for clip in job.clips}
-    done = settled(store)
-    failed = _concerning(store.failed(), wanted, keys)
-    masked = _concerning(store.masked(), wanted, keys)
-    failed_clips, masked_clips = {r.clip_id for r in failed}, {r.clip_id for r in masked}
-    summary.failed = len(failed_clips)
-    summary.masked = len(masked_clips - failed_clips)
-    summary.complete = sum(
-        keys <= done.get(clip_id, frozenset()) and clip_id not in failed_clips | masked_clips for clip_id in wanted
-    )
-    summary.reasons = by_reason(failed)
-    summary.masked_reasons = by_reason(masked)
-    summary.size_bytes = sum(path.stat().st_size for path in (job.store / "parts").glob("*.h5"))
-
-
-def _concerning(remarks: Iterable[Remark], clips: set[str], keys: set[str]) -> list[Remark]:
-    return [remark for remark in remarks if remark.clip_id in clips and remark.key in keys]
-
-
-def by_reason(remarks: Iterable[Remark]) -> dict[str, int]:
-    """Clips by reason, the most frequent first."""
-    clips = {(remark.reason, remark.clip_id) for remark in remarks}
-    return dict(Counter(reason for reason, _ in sorted(clips)).most_common())

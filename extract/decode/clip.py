@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import av.error
@@ -63,9 +64,13 @@ def decode(
         survey = Survey(container, path, start_ns, stop_ns, limits)
         try:
             yield from _decode(survey, taps, skip_unneeded)
+            return
         except MismatchError:
             survey.time_by_decoding()
+        try:
             yield from _decode(survey, taps, skip_unneeded=False)
+        except MismatchError as error:
+            raise Undecodable(f"{path}: decoding it twice gives different frames") from error
 
 
 def _decode(survey: Survey, taps: Sequence[Tap], skip_unneeded: bool) -> Iterator[Event]:
@@ -112,23 +117,29 @@ def _frame_tap(survey: Survey, position: int, tap: Tap, view: Frames, windows_ns
     """
     if survey.frames_error is not None or survey.timeline is None:
         raise survey.frames_error or Undecodable(f"{survey.path}: the times of its frames are unknown")
-    pts_ns = survey.timeline.pts_ns
-    inside = (pts_ns >= 0) & (pts_ns < survey.span_ns)
+    pts_ns, duration_ns = survey.timeline.pts_ns, survey.timeline.duration_ns
+    until_ns = np.append(pts_ns[1:], survey.timeline.end_ns)
+    if tap.grid.sampling == "ffmpeg_r8":
+        inside = (pts_ns >= 0) & (pts_ns < survey.span_ns)
+    else:
+        # what is on screen when the clip starts belongs to it, and its last frame stays until the file shows another
+        on_screen = (until_ns > 0) if tap.grid.sampling != "every" else (pts_ns >= 0)
+        inside, duration_ns = on_screen & (pts_ns < survey.span_ns), until_ns - pts_ns
     if not inside.any():
         raise SpanOutside(f"{survey.path}: no frame appears in the clip's span")
     try:
-        chosen = select(tap.grid, view.count, windows_ns, pts_ns[inside], survey.timeline.duration_ns[inside])
+        chosen = select(tap.grid, view.count, windows_ns, pts_ns[inside], duration_ns[inside])
     except TooShort as error:
         raise TooShort(f"{survey.path}: {error}") from error
     chosen = Selection(chosen.index, chosen.valid, chosen.slots + int(np.argmax(inside)))
-    times_ns = np.where(chosen.source < 0, -1, pts_ns[np.maximum(chosen.source, 0)])
+    times_ns = np.where(chosen.source < 0, -1, np.maximum(pts_ns[np.maximum(chosen.source, 0)], 0))
     return FrameTap(position, view, chosen, times_ns)
 
 
 def _cutter(survey: Survey, tap: Tap, view: Sound, windows_ns: Any) -> Windows:
     if survey.sound_error is not None:
         raise survey.sound_error
-    return Windows(view, tap.grid, windows_ns, survey.audio.rate, survey.declared_s)
+    return Windows(view, tap.grid, windows_ns, survey.declared_s)
 
 
 class _SoundPass:
@@ -136,6 +147,7 @@ class _SoundPass:
 
     def __init__(self, survey: Survey, cutters: dict[int, Windows]) -> None:
         self._survey, self._cutters = survey, cutters
+        self._samples = 0
         if cutters:
             survey.audio.codec_context.flush_buffers()
 
@@ -152,15 +164,21 @@ class _SoundPass:
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
-            broken = Undecodable(f"{self._survey.path}: the audio stream cannot be decoded ({reason(error)})")
+            broken = Undecodable(
+                f"{self._survey.path}: the audio is undecodable after {self._samples / self._survey.audio.rate:.3f} s "
+                f"of sound ({reason(error)})"
+            )
             for position in list(self._cutters):
                 del self._cutters[position]
                 yield Broken(position, broken)
             return
         for frame in frames:
-            at_s = (to_ns(frame.pts or 0, self._survey.audio.time_base) - self._survey.offset_ns) / NS
-            if at_s * NS < self._survey.span_ns + NS:
-                yield from self._each(lambda cutter, frame=frame, at_s=at_s: cutter.push(frame, at_s))  # type: ignore[misc]
+            self._samples += frame.samples
+            at_s = None
+            if frame.pts is not None:
+                at_s = (to_ns(frame.pts, frame.time_base) - self._survey.offset_ns) / NS
+            if at_s is None or at_s * NS < self._survey.span_ns + NS:
+                yield from self._each(partial(Windows.push, frame=frame, at_s=at_s))
 
     def close(self) -> Iterator[Event]:
         """The stream has ended."""
@@ -173,9 +191,9 @@ class _SoundPass:
             try:
                 for window in step(cutter):
                     yield _block(position, window)
-            except TooShort as error:
+            except (TooShort, Undecodable) as error:
                 del self._cutters[position]
-                yield Broken(position, TooShort(f"{self._survey.path}: {error}"))
+                yield Broken(position, type(error)(f"{self._survey.path}: {error}"))
 
 
 def _block(position: int, window: Window) -> Block:

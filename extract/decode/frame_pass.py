@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import av.error
 import numpy as np
 from numpy.typing import NDArray
 
 from backbones.spec import Frames
 from extract.decode.events import Block, Broken, Event, Int
-from extract.decode.pictures import Mjpeg, Picture, ToRgb, Upright, resized
+from extract.decode.pictures import Mjpeg, Picture, ToRgb, Upright, resized, resized_height_width
 from extract.decode.sampling import Selection
-from extract.decode.survey import Survey
+from extract.decode.survey import Survey, reason
 from extract.decode.timeline import Timeline
 from extract.errors import ClipError, TooLarge, Undecodable
 
 BLOCK_BYTES = 8 * 1024 * 1024
+SKIPPABLE = ("h264", "hevc")
 
 
 class MismatchError(Exception):
@@ -114,8 +116,10 @@ class FramePass:
         self._context = survey.video.codec_context
         self._context.flush_buffers()
         self._context.skip_frame = "DEFAULT"
-        self._skipping = skip_unneeded and timeline.exact and self._context.name in ("h264", "hevc")
-        self._count = 0
+        self._skipping = skip_unneeded and timeline.exact and self._context.name in SKIPPABLE
+        # codecs that do not skip may hide frames (VP8, VP9, AV1): there each promised frame is awaited, in order
+        self._hiding = timeline.exact and self._context.name not in SKIPPABLE
+        self._count = self._reached = 0
         self.done = False
 
     def leading(self) -> Iterator[Event]:
@@ -137,11 +141,11 @@ class FramePass:
             wanted = packet.pts is None or self._position_of.get(packet.pts) in self._needed
             self._context.skip_frame = "DEFAULT" if wanted else "NONREF"
         try:
-            for frame in self._survey.decode_video(packet, self._count):
+            for frame in self._survey.decode_video(packet, self._reached):
                 position = self._position(frame)
                 if position is None:
                     continue
-                self._count += 1
+                self._count, self._reached = self._count + 1, position + 1
                 if position in self._needed:
                     self._needed.discard(position)
                     yield from self._take(frame, position)
@@ -150,6 +154,9 @@ class FramePass:
                     return
         except (Undecodable, TooLarge) as error:
             yield from self._break(error)
+        except av.error.FFmpegError as error:
+            text = f"{self._survey.path}: frame {self._reached - 1} cannot be converted ({reason(error)})"
+            yield from self._break(Undecodable(text))
 
     def close(self) -> Iterator[Event]:
         """The last frame has come: nothing may be missing, and the rows after it that show nothing are due.
@@ -172,19 +179,21 @@ class FramePass:
         position = None if frame.pts is None else self._position_of.get(frame.pts)
         if position is None and (frame.pts is None or frame.pts >= self._timeline.ticks[0]):
             raise MismatchError
+        if self._hiding and position is not None and position != self._count:
+            raise MismatchError
         return position
 
     def _take(self, frame: Any, position: int) -> Iterator[Event]:
-        limit = self._survey.limits.pixels
-        if frame.width * frame.height > limit:
-            raise TooLarge(
-                f"{self._survey.path}: a frame of {frame.width}x{frame.height} is more than {limit:,} pixels; "
-                "raise --max-pixels to admit it"
-            )
-        upright = self._upright(frame)
+        self._check_size(frame.height, frame.width, "a frame")
+        try:
+            upright, turned = self._upright(frame)
+        except Undecodable as error:
+            raise Undecodable(f"{self._survey.path}: {error}") from error
         aspect = Fraction(self._survey.video.sample_aspect_ratio or 1)
-        if (upright.width, upright.height) != (frame.width, frame.height):
+        if turned:
             aspect = 1 / aspect
+        for tap in self._taps:
+            self._check_size(*resized_height_width(upright.height, upright.width, tap.view, aspect), "a resized frame")
         if position in self._raw:
             picture = self._to_rgb(upright)
             made: dict[tuple[Any, ...], Picture] = {}
@@ -199,6 +208,14 @@ class FramePass:
             self._slot += 1
         for tap in self._taps:
             yield from tap.complete(self._slot - 1 if tap.view.jpeg else position)
+
+    def _check_size(self, height: int, width: int, what: str) -> None:
+        limit = self._survey.limits.pixels
+        if width * height > limit:
+            raise TooLarge(
+                f"{self._survey.path}: {what} of {width}x{height} is more than {limit:,} pixels; "
+                "raise --max-pixels to admit it"
+            )
 
     def _break(self, error: ClipError) -> Iterator[Event]:
         self.done = True

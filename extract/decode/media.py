@@ -79,8 +79,9 @@ def to_ns(ticks: int, time_base: Fraction) -> int:
 def best_stream(container: Any, kind: str, related: Any = None) -> Any | None:
     """The stream a player would choose, or None; cover art is not a video."""
     stream = container.streams.best(kind, related=related)
-    if stream is None or stream.disposition & Disposition.attached_pic:
-        return None
+    if stream is not None and stream.disposition & Disposition.attached_pic:
+        moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        return max(moving, key=lambda s: s.codec_context.width * s.codec_context.height, default=None)
     return stream
 
 

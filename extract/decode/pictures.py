@@ -27,8 +27,8 @@ class Upright:
     def __init__(self) -> None:
         self._graphs: dict[tuple[Any, ...], Any] = {}
 
-    def __call__(self, frame: Any) -> Any:
-        """The frame as a player shows it.
+    def __call__(self, frame: Any) -> tuple[Any, bool]:
+        """The frame as a player shows it, and whether its sides changed places.
 
         Raises
         ------
@@ -36,17 +36,15 @@ class Upright:
             the matrix is not made of quarter turns and mirrors
         """
         matrix = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
-        if matrix is None:
-            return frame
-        steps = turns(struct.unpack("<9i", matrix[:36]))
+        steps = () if matrix is None else turns(struct.unpack("<9i", matrix[:36]))
         if not steps:
-            return frame
+            return frame, False
         shape = (steps, frame.width, frame.height, frame.format.name)
         if shape not in self._graphs:
             self._graphs[shape] = _graph(steps, frame)
         graph = self._graphs[shape]
         graph.vpush(frame)
-        return graph.vpull()
+        return graph.vpull(), steps[0].startswith("transpose")
 
 
 def turns(matrix: tuple[int, ...]) -> tuple[str, ...]:
@@ -109,14 +107,11 @@ class Mjpeg:
         self._count = 0
 
     def __call__(self, frame: Any) -> Picture:
-        """(h, w, 3) uint8 of the frame after JPEG.
-
-        Raises
-        ------
-        Undecodable
-            the picture changes its size in mid-stream, which a JPEG sequence of one encoder cannot
-        """
-        full = self._reformatter.reformat(frame, format="yuvj420p", dst_color_range="JPEG", threads=1)
+        """(h, w, 3) uint8 of the frame after JPEG; where the picture changes its size in mid-stream, scaled to its first one."""
+        size = {}
+        if self._codec is not None and (frame.width, frame.height) != (self._codec.width, self._codec.height):
+            size = {"width": self._codec.width, "height": self._codec.height, "interpolation": "BICUBIC"}
+        full = self._reformatter.reformat(frame, format="yuvj420p", dst_color_range="JPEG", threads=1, **size)
         if self._codec is None:
             self._codec = av.CodecContext.create("mjpeg", "w")
             self._codec.width, self._codec.height = full.width, full.height
@@ -124,11 +119,6 @@ class Mjpeg:
             self._codec.time_base = Fraction(1, 8)
             self._codec.bit_rate = 200_000
             self._codec.thread_count = 1
-        if (full.width, full.height) != (self._codec.width, self._codec.height):
-            raise Undecodable(
-                f"the picture changes from {self._codec.width}x{self._codec.height} to {full.width}x{full.height} in mid-stream; "
-                "recipes with the JPEG stage need one size"
-            )
         full.pts, full.time_base, full.pict_type = self._count, Fraction(1, 8), 0
         self._count += 1
         data = b"".join(bytes(packet) for packet in self._codec.encode(full))
@@ -155,10 +145,7 @@ def resized(picture: Picture, view: Frames, aspect: Fraction) -> Picture:
     (height, width, 3) uint8
     """
     height, width = picture.shape[:2]
-    if isinstance(view.resize, int):
-        out_h, out_w = short_side(height, round(width * aspect) if view.aspect == "display" else width, view.resize)
-    else:
-        out_h, out_w = view.resize
+    out_h, out_w = resized_height_width(height, width, view, aspect)
     top = left = 0
     crop_h, crop_w = out_h, out_w
     if view.crop is not None:
@@ -175,6 +162,14 @@ def resized(picture: Picture, view: Frames, aspect: Fraction) -> Picture:
     if crop_h != out_h:
         image = image.crop((0, top, crop_w, top + crop_h))
     return np.asarray(image)
+
+
+def resized_height_width(height: int, width: int, view: Frames, aspect: Fraction) -> tuple[int, int]:
+    """Height and width to which the view resizes a picture, before it crops."""
+    if not isinstance(view.resize, int):
+        return view.resize
+    shown = max(1, round(width * aspect)) if view.aspect == "display" else width
+    return short_side(height, shown, view.resize)
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:

@@ -12,13 +12,14 @@ import soxr
 from numpy.typing import NDArray
 
 from backbones.spec import Sound
-from extract.errors import PlanError, TooShort
+from extract.errors import PlanError, TooShort, Undecodable
 from extract.grid import NS, Grid
 
 Int = NDArray[np.int64]
 Samples = NDArray[np.float32]
 MOVIEPY_HZ = 44_100
 JITTER_S = 0.05  # containers round timestamps; only larger steps are gaps in the sound
+SILENCE_S = 10  # a gap may last hours: it is filled piece by piece, and windows leave as they fill up
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,11 @@ class Windows:
         what to cut
     windows_ns
         (R, 2) of the grid on this clip
-    rate_hz
-        of the stream
     clip_s
         length of the clip as its container declares it, which the official audio stage trusts
     """
 
-    def __init__(self, view: Sound, grid: Grid, windows_ns: Int, rate_hz: int, clip_s: float) -> None:
+    def __init__(self, view: Sound, grid: Grid, windows_ns: Int, clip_s: float) -> None:
         if grid.short == "stretch":
             raise PlanError("sound cannot be stretched: Grid.short must be repeat_last, zeros or error for audio views")
         self._view = view
@@ -87,58 +86,108 @@ class Windows:
         self._clip_s = clip_s
         self._row = 0
         self._seen = 0  # samples of the stream placed so far, silence for gaps included
-        self._first: int | None = None
+        self._heard = False
+        self._gaps: list[tuple[float, float]] = []
         self._last_good: tuple[Samples, int] | None = None
         self._moviepy = view.resample == "moviepy"
-        self._rate_hz = MOVIEPY_HZ if self._moviepy else rate_hz
+        self._rate_hz = (
+            MOVIEPY_HZ if self._moviepy else 0
+        )  # of the samples placed; the stream's own as its frames tell it
         self._buffer = _Buffer(np.int16 if self._moviepy else np.float32, 2 if self._moviepy else 1)
-        self._to_s16 = av.AudioResampler(format="s16", layout="stereo", rate=MOVIEPY_HZ) if self._moviepy else None
-        self._soxr = None
-        if not self._moviepy and rate_hz != view.rate_hz:
-            self._soxr = soxr.ResampleStream(rate_hz, view.rate_hz, 1, dtype="float32", quality="HQ")
+        self._to_s16: Any = None
+        self._shape: tuple[Any, ...] = ()
+        self._soxr: Any = None
 
     @property
     def done(self) -> bool:
         """Every row has been given."""
         return self._row == len(self._starts)
 
-    def push(self, frame: Any, at_s: float) -> Iterator[Window]:
-        """Take one decoded frame that is heard `at_s` seconds after the clip's start (negative: partly or wholly before it)."""
-        if self._to_s16 is not None:
-            for part in self._to_s16.resample(frame):
-                self._place(part.to_ndarray().reshape(-1, 2), at_s)
+    def push(self, frame: Any, at_s: float | None) -> Iterator[Window]:
+        """Take one decoded frame.
+
+        Parameters
+        ----------
+        frame
+            of the stream, in order
+        at_s
+            when it is heard, in seconds after the clip's start (negative: partly or wholly before it); None: right after
+            the one before
+
+        Raises
+        ------
+        Undecodable
+            the sample rate changes
+        TooShort
+            the policy is ``error`` and there is nothing to be heard in a row's window
+        """
+        if self._moviepy:
+            for part in self._stereo(frame):
+                yield from self._place(part, at_s)
         else:
-            self._place(_mono(frame)[:, None], at_s)
+            self._follow(frame.sample_rate)
+            yield from self._place(_mono(frame)[:, None], at_s)
         yield from self._ready(last=False)
 
     def finish(self) -> Iterator[Window]:
         """The stream has ended: everything that is still owed."""
-        if self._to_s16 is not None and self._first is not None:
-            for part in self._to_s16.resample(None):
-                self._append(part.to_ndarray().reshape(-1, 2))
+        if self._heard:
+            for part in self._drained():
+                self._append(part)
         if self._soxr is not None:
             self._buffer.append(self._soxr.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[:, None])
         yield from self._ready(last=True)
 
-    def _place(self, samples: NDArray[Any], at_s: float) -> None:
+    def _stereo(self, frame: Any) -> Iterator[NDArray[Any]]:
+        """The frame as 44.1 kHz stereo in 16 bits; where the stream changes its format, ffmpeg begins anew as well."""
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:
+            yield from self._drained()
+            self._to_s16, self._shape = av.AudioResampler(format="s16", layout="stereo", rate=MOVIEPY_HZ), shape
+        for part in self._to_s16.resample(frame):
+            yield part.to_ndarray().reshape(-1, 2)
+
+    def _drained(self) -> Iterator[NDArray[Any]]:
+        for part in () if self._to_s16 is None else self._to_s16.resample(None):
+            yield part.to_ndarray().reshape(-1, 2)
+
+    def _follow(self, rate_hz: int) -> None:
+        """Resample from the rate of the stream's frames: what its header says may be wrong (HE-AAC)."""
+        if rate_hz == self._rate_hz:
+            return
+        if self._rate_hz:
+            raise Undecodable(
+                f"the sample rate changes from {self._rate_hz} to {rate_hz} Hz after {self._seen / self._rate_hz:g} s; "
+                "such files are not supported"
+            )
+        self._rate_hz = rate_hz
+        if rate_hz != self._view.rate_hz:
+            self._soxr = soxr.ResampleStream(rate_hz, self._view.rate_hz, 1, dtype="float32", quality="HQ")
+
+    def _place(self, samples: NDArray[Any], at_s: float | None) -> Iterator[Window]:
         """Append samples where their timestamp says; silence fills gaps, what was heard already or is too early is dropped."""
-        position = round(at_s * self._rate_hz)
-        if self._first is None:
-            if position + len(samples) <= 0:
-                return
-            samples = samples[max(0, -position) :]
-            self._first = 0
-            if self._moviepy:  # raw audio out of ffmpeg begins with its first sample, whenever that is heard
-                position = 0
-            else:
-                self._first = max(0, position)
-                self._append(np.zeros((self._first, samples.shape[1]), dtype=samples.dtype))
-        elif not self._moviepy and abs(position - self._seen) > JITTER_S * self._rate_hz:
-            if position > self._seen:
-                self._append(np.zeros((position - self._seen, samples.shape[1]), dtype=samples.dtype))
-            else:
-                samples = samples[self._seen - position :]
+        position = self._seen if at_s is None else round(at_s * self._rate_hz)
+        if not self._heard and position + len(samples) <= 0:
+            return
+        if (
+            self._moviepy
+        ):  # raw audio out of ffmpeg begins with its first sample, whenever that is heard, and has no gaps
+            samples = samples if self._heard else samples[max(0, -position) :]
+        elif not self._heard or abs(position - self._seen) > JITTER_S * self._rate_hz:
+            samples = samples[max(0, self._seen - position) :]
+            yield from self._silence(position - self._seen, samples)
+        self._heard = True
         self._append(samples)
+
+    def _silence(self, count: int, like: NDArray[Any]) -> Iterator[Window]:
+        if count <= 0:
+            return
+        self._gaps.append((self._seen / self._rate_hz, (self._seen + count) / self._rate_hz))
+        while count > 0:
+            piece = min(count, SILENCE_S * self._rate_hz)
+            self._append(np.zeros((piece, like.shape[1]), dtype=like.dtype))
+            count -= piece
+            yield from self._ready(last=False)
 
     def _append(self, samples: NDArray[Any]) -> None:
         self._seen += len(samples)
@@ -186,12 +235,18 @@ class Windows:
             samples = (written.mean(axis=1) / 32768.0).astype(np.float32)
         else:
             samples = self._buffer.take(index)[:, 0]
-        heard = self._first is not None and start >= (self._first / self._rate_hz - JITTER_S) * self._view.rate_hz
-        if not heard:
-            return self._policy(start, f"the sound begins {(self._first or 0) / self._rate_hz:g} s into the clip")
+        gap = self._gap(start)
+        if gap is not None:
+            return self._policy(start, f"there is none from {gap[0]:g} s to {gap[1]:g} s")
         source_ns = round(start * NS / self._view.rate_hz)
         self._last_good = (samples, source_ns)
         return Window(self._row, samples, int(self._really_there(start)), source_ns)
+
+    def _gap(self, start: int) -> tuple[float, float] | None:
+        """The gap in the sound that the window from `start` on touches, if any."""
+        begin_s, end_s = start / self._view.rate_hz, (start + self._view.samples) / self._view.rate_hz
+        self._gaps = [gap for gap in self._gaps if gap[1] > begin_s]
+        return next((g for g in self._gaps if min(g[1], end_s) - max(g[0], begin_s) > JITTER_S), None)
 
     def _really_there(self, start: int) -> bool:
         """False for windows that moviepy completed by repeating the last sample."""
@@ -199,13 +254,13 @@ class Windows:
         return not self._moviepy or end_s <= self._buffer.stop / MOVIEPY_HZ + JITTER_S
 
     def _filled(self, start: int, available: int) -> Window:
-        return self._policy(start, f"the sound lasts {available / self._view.rate_hz:g} s")
+        return self._policy(start, f"it lasts until {available / self._view.rate_hz:g} s")
 
     def _policy(self, start: int, why: str) -> Window:
         if self._grid.short == "error":
             raise TooShort(
                 f"row {self._row} asks for {self._view.samples / self._view.rate_hz:g} s of sound from "
-                f"{start / self._view.rate_hz:g} s on, {why}; policies that fill such rows: repeat_last, zeros"
+                f"{start / self._view.rate_hz:g} s on; {why}; policies that fill such rows: repeat_last, zeros"
             )
         if self._grid.short == "repeat_last" and self._last_good is not None:
             samples, source_ns = self._last_good

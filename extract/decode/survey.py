@@ -72,11 +72,13 @@ class Survey:
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
         for stream in streams:
             stream.codec_context.thread_count = 1  # clips run side by side; one thread each also bounds memory
+        self._streams = streams
         self.origin_ns = origin_ns(container, streams)
         self.offset_ns = self.origin_ns + start_ns
         self.declared_ns = None if container.duration is None else container.duration * 1000
         self._check_size()
-        self.packets = Packets(container, streams, self.origin_ns, start_ns, stop_ns)
+        self.packets = Packets(container, streams, path, self.origin_ns, start_ns, stop_ns)
+        self._promised: list[Promise] = []
         self.timeline: Timeline | None = None
         self.clip_ns = 0
         self._scan()
@@ -117,7 +119,7 @@ class Survey:
             frames = [(frame.pts, frame.duration or 0) for frame in self._all_frames()]
             if not frames:
                 raise Undecodable(f"{self.path}: not one video frame can be decoded")
-            self.timeline = from_frames(frames, self.video, self.offset_ns)
+            self.timeline = from_frames(frames, self._promised, self.video, self.offset_ns)
         except ClipError as error:
             self.frames_error = error
 
@@ -140,38 +142,67 @@ class Survey:
                 f"{self.path}: {context.width}x{context.height} is more than {self.limits.pixels:,} pixels per frame; "
                 "raise --max-pixels to admit it"
             )
-        stop_ns = self.stop_ns if self.stop_ns is not None else self.declared_ns
-        if stop_ns is not None and stop_ns - self.start_ns > self.limits.seconds * NS:
+        ends_ns = [end for end in (self.stop_ns, self.declared_ns) if end is not None]
+        self._check_length(min(ends_ns, default=self.start_ns))
+
+    def _check_length(self, stop_ns: int) -> None:
+        if stop_ns - self.start_ns > self.limits.seconds * NS:
             raise TooLarge(
-                f"{self.path}: the clip lasts {(stop_ns - self.start_ns) / NS:.0f} s, more than {self.limits.seconds:g} s; "
+                f"{self.path}: the clip lasts {(stop_ns - self.start_ns) / NS:g} s, more than {self.limits.seconds:g} s; "
                 "raise --max-seconds to admit it, or give it a start and an end"
             )
 
     def _scan(self) -> None:
-        """Read the packets of the span once."""
-        promised: list[Promise] = []
+        """Read the packets of the span once, or again from an earlier place where searching led behind the clip's start."""
+        while True:
+            ends, key, late = self._read_packets()
+            if not late or not self.packets.earlier():
+                break
+        promised = self._promised
+        self._check_content(promised, ends)
+        self._check_truncation(ends, _longest_gap_ns(promised, self.video))
+        if self.video is not None and self.frames_error is None:
+            self.timeline = from_packets(promised, self.video, self.offset_ns, key)
+            if self.timeline is None:
+                self.time_by_decoding()
+            if self.timeline is not None and "video" not in ends:  # a bare stream: its packets carry no times
+                ends["video"] = self.start_ns + self.timeline.end_ns
+        end_ns = max(ends.values(), default=self.start_ns)
+        self.clip_ns = max(1, (end_ns if self.stop_ns is None else min(self.stop_ns, end_ns)) - self.start_ns)
+        self._check_length(self.start_ns + self.clip_ns)
+
+    def _read_packets(self) -> tuple[dict[str, int], int | None, bool]:
+        """When each kind of stream ends; the first key frame's time, if frames before it are lost; whether that is late."""
+        self._promised, self.packets.lead, seen = [], 0, 0
+        begins: dict[str, int] = {}
         ends: dict[str, int] = {}
+        key, has_key = None, False
         for packet in self.packets.scan():
+            kind, time = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
+            begin_ns = 0 if time is None else to_ns(time, packet.time_base) - self.origin_ns
+            if kind == "video" and packet.is_keyframe and not has_key:
+                key, has_key, self.packets.lead = time, True, seen
+                begins[kind] = begin_ns
+                self._promised.clear()
+            begins.setdefault(kind, begin_ns)
+            seen += kind == "video"
             if packet.is_discard:
                 continue
-            kind, time = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
             if kind == "video":
-                promised.append(Promise(packet.pts, packet.duration or 0, packet.is_keyframe))
-                if len(promised) > self.limits.frames:
+                self._promised.append(Promise(packet.pts, packet.dts, packet.duration or 0))
+                if len(self._promised) > self.limits.frames:
                     raise TooLarge(
                         f"{self.path}: more than {self.limits.frames:,} frames; raise --max-frames to admit it"
                     )
             if time is not None:
-                end_ns = to_ns(time + (packet.duration or 0), packet.time_base) - self.origin_ns
+                end_ns = begin_ns + to_ns(packet.duration or 0, packet.time_base)
                 ends[kind] = max(ends.get(kind, end_ns), end_ns)
-        self._check_content(promised, ends)
-        self._check_truncation(ends, _longest_gap_ns(promised, self.video))
-        end_ns = max(ends.values(), default=self.start_ns)
-        self.clip_ns = max(1, (end_ns if self.stop_ns is None else min(self.stop_ns, end_ns)) - self.start_ns)
-        if self.video is not None and self.frames_error is None:
-            self.timeline = from_packets(promised, self.video, self.offset_ns, self.start_ns > 0)
-            if self.timeline is None:
-                self.time_by_decoding()
+        late = any(begins[s.type] > max(self.start_ns, self._begin_ns(s)) for s in self._streams if s.type in begins)
+        lost = bool(self.start_ns) or self.packets.lead > 0
+        return ends, key if lost else None, late or ("video" in begins and not has_key)
+
+    def _begin_ns(self, stream: Any) -> int:
+        return 0 if stream.start_time is None else to_ns(stream.start_time, stream.time_base) - self.origin_ns
 
     def _check_content(self, promised: list[Promise], ends: dict[str, int]) -> None:
         end_ns = max([*ends.values(), self.declared_ns or 0], default=0)

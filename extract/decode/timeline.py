@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode.media import to_ns
-from extract.errors import Truncated
+from extract.errors import Truncated, Undecodable
 from extract.grid import NS
 
 Int = NDArray[np.int64]
 KEEP_BYTES = 128 * 1024 * 1024
+PREROLL_NS = NS // 2
 REORDER_NS = 3 * NS  # packets are read this far past a clip's end: B-frames arrive out of order
 
 
@@ -47,11 +48,11 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a packet says of its frame: presentation time and duration in ticks, and whether decoding can begin with it."""
+    """What a packet says of its frame, in ticks."""
 
     pts: int | None
+    dts: int | None
     duration: int
-    is_key: bool
 
 
 class Packets:
@@ -60,78 +61,111 @@ class Packets:
     Parameters
     ----------
     container, streams
-        an open file and its chosen streams
+        an open file and its chosen streams; searching goes by the first
+    path
+        for messages
     origin_ns
         start of the presentation on the container's clock
     start_ns, stop_ns
         the clip's span; reading begins at the key frame before it
+
+    Attributes
+    ----------
+    lead
+        video packets before the first key frame: nothing can be made of them, and no decoder sees them
     """
 
-    def __init__(self, container: Any, streams: list[Any], origin_ns: int, start_ns: int, stop_ns: int | None) -> None:
-        self._container = container
-        self._streams = streams
-        self._origin_ns = origin_ns
-        self._start_ns = start_ns
-        self._stop_ns = stop_ns
+    def __init__(
+        self, container: Any, streams: list[Any], path: str, origin_ns: int, start_ns: int, stop_ns: int | None
+    ) -> None:
+        self._container, self._streams, self._path = container, streams, path
+        self._origin_ns, self._stop_ns = origin_ns, stop_ns
+        # decoders of sound need a few frames before the first one that counts
+        self._from_ns = max(0, start_ns - PREROLL_NS)
+        self._step_ns = PREROLL_NS
         self._kept: list[Any] | None = []
-        self._kept_bytes = 0
         self._touched = False
+        self.lead = 0
 
     def scan(self) -> Iterator[Any]:
-        """Every packet of the span, in file order; data packets only."""
-        assert self._kept is not None
+        """Every packet from the place found on, in file order; data packets only."""
+        self._kept = []
+        kept_bytes = 0
         for packet in self._read():
-            self._kept_bytes += packet.size
+            kept_bytes += packet.size
             if self._kept is not None:
                 self._kept.append(packet)
-                if self._kept_bytes > KEEP_BYTES:
+                if kept_bytes > KEEP_BYTES:
                     self._kept = None
             yield packet
 
     def again(self) -> Iterator[Any]:
-        """The same packets once more."""
-        return iter(self._kept) if self._kept is not None else self._read()
+        """The same packets once more, from the first key frame on."""
+        unusable = self.lead
+        for packet in self._kept if self._kept is not None else self._read():
+            if unusable and packet.stream.type == "video":
+                unusable -= 1
+                continue
+            yield packet
+
+    def earlier(self) -> bool:
+        """Begin the next scan at an earlier place; False: this one began at the beginning."""
+        if self._from_ns == 0:
+            return False
+        self._step_ns *= 8
+        self._from_ns = max(0, self._from_ns - self._step_ns)
+        return True
 
     def _read(self) -> Iterator[Any]:
         self._seek()
-        open_ends = {stream.index for stream in self._streams}
+        open_ends = {stream.index for stream in self._streams if self._goes_on(stream)}
         try:
             for packet in self._container.demux(*self._streams):
-                if packet.dts is None and packet.size == 0:
+                if packet.size == 0:  # the end of a stream, or AVI's "show the last one once more"
                     continue
-                if self._stop_ns is not None:
-                    time = packet.dts if packet.dts is not None else packet.pts
-                    if time is not None and self._relative(time, packet.time_base) > self._stop_ns + REORDER_NS:
-                        open_ends.discard(packet.stream_index)
-                        if not open_ends:
-                            return
-                        continue
+                time = packet.dts if packet.dts is not None else packet.pts
+                if self._beyond(time, packet.time_base):
+                    open_ends.discard(packet.stream_index)
+                    if not open_ends:
+                        return
+                    continue
                 yield packet
         except av.error.FFmpegError as error:
-            raise Truncated(f"the file cannot be read to its end: {error}") from error
+            raise Truncated(f"{self._path}: the file cannot be read to its end ({error})") from error
 
-    def _relative(self, ticks: int, time_base: Any) -> int:
-        return to_ns(ticks, time_base) - self._origin_ns
+    def _goes_on(self, stream: Any) -> bool:
+        """Whether packets past the clip's end are to be expected of the stream, as far as its container tells."""
+        if stream.duration is None or stream.start_time is None:
+            return True
+        return self._beyond(stream.start_time + stream.duration, stream.time_base)
+
+    def _beyond(self, ticks: int | None, time_base: Any) -> bool:
+        if ticks is None or self._stop_ns is None:
+            return False
+        return to_ns(ticks, time_base) - self._origin_ns > self._stop_ns + REORDER_NS
 
     def _seek(self) -> None:
-        if not self._touched and self._start_ns == 0:
-            self._touched = True
+        first_time, self._touched = not self._touched, True
+        if first_time and self._from_ns == 0:
             return
-        self._touched = True
         stream = self._streams[0]
-        preroll_ns = (
-            NS // 2 if self._start_ns else 0
-        )  # audio decoders need a few frames before the first one that counts
-        target_ns = max(0, self._start_ns - preroll_ns) + self._origin_ns
-        offset = int(target_ns * stream.time_base.denominator // (stream.time_base.numerator * NS))
-        if self._start_ns == 0 and stream.start_time is not None:
+        offset = (self._from_ns + self._origin_ns) * stream.time_base.denominator // (stream.time_base.numerator * NS)
+        if self._from_ns == 0 and stream.start_time is not None:
             offset = min(offset, stream.start_time)
-        self._container.seek(offset, stream=stream, backward=True, any_frame=False)
+        try:
+            self._container.seek(offset, stream=stream, backward=True, any_frame=False)
+        except av.error.FFmpegError as error:
+            if first_time:  # a stream without an index: what comes before the clip is read, and not used
+                self._from_ns = 0
+                return
+            raise Undecodable(
+                f"{self._path}: the file is too large to be kept and cannot be searched ({error})"
+            ) from error
         for each in self._streams:
             each.codec_context.flush_buffers()
 
 
-def from_packets(promised: list[Promise], stream: Any, offset_ns: int, seeked: bool) -> Timeline | None:
+def from_packets(promised: list[Promise], stream: Any, offset_ns: int, key: int | None) -> Timeline | None:
     """The timeline that the packets promise, or None where they do not tell presentation times.
 
     Parameters
@@ -142,21 +176,24 @@ def from_packets(promised: list[Promise], stream: Any, offset_ns: int, seeked: b
         gives the clock and, for packets without a duration, the frame rate
     offset_ns
         the clip's start on the container's clock
-    seeked
-        reading began at a key frame inside the file: frames presented before that one cannot be decoded
+    key
+        where reading began at a key frame inside the file, its time: frames presented before it cannot be decoded
     """
-    found = sorted((each.pts, each.duration) for each in promised if each.pts is not None)
-    if len(found) < len(promised):
+    exact = stores_pts(stream)
+    times = [(each.pts if exact else each.dts, each.duration) for each in promised]
+    found = sorted((ticks, duration) for ticks, duration in times if ticks is not None)
+    if len({ticks for ticks, _ in found}) < len(promised):
         return None
-    if seeked:
-        first = next((each.pts for each in promised if each.is_key), None)
-        found = [entry for entry in found if first is None or entry[0] >= first]
-    return _timeline([pts for pts, _ in found], [d for _, d in found], stream, offset_ns, _stores_pts(stream))
+    if exact and key is not None:
+        found = [entry for entry in found if entry[0] >= key]
+    return _timeline([ticks for ticks, _ in found], [d for _, d in found], stream, offset_ns, exact) if found else None
 
 
-def from_frames(frames: list[tuple[int | None, int]], stream: Any, offset_ns: int) -> Timeline:
+def from_frames(frames: list[tuple[int | None, int]], promised: list[Promise], stream: Any, offset_ns: int) -> Timeline:
     """The timeline of frames as a decoder returned them, (pts, duration): its order is right even where its times are not."""
     known = sorted(pts for pts, _ in frames if pts is not None)
+    if not stores_pts(stream):
+        known = sorted(each.dts for each in promised if each.dts is not None)[: len(frames)]
     if len(known) < len(frames):
         first = known[0] if known else 0
         known = [first + k * _nominal_ticks(stream) for k in range(len(frames))]
@@ -178,5 +215,10 @@ def _nominal_ticks(stream: Any) -> int:
     return max(1, round(1 / (rate * stream.time_base))) if rate else 1
 
 
-def _stores_pts(stream: Any) -> bool:
+def stores_pts(stream: Any) -> bool:
+    """Whether the container stores presentation times.
+
+    AVI does not: its frames appear in their order, one per chunk. FFmpeg guesses times for H.264 and B-frames in it that
+    are a frame late and not even ascending; the numbers of the chunks (dts) are right.
+    """
     return "avi" not in stream.container.format.name.split(",")

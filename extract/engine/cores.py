@@ -12,5 +12,9 @@ def usable_cores() -> int:
 
 
 def threads_per_lane(devices: Sequence[str]) -> int:
-    """Threads of one operator in each lane so that all lanes together use each core once."""
-    return max(1, usable_cores() // len(devices))
+    """Threads of one operator in each lane: the cores divided, and never one alone.
+
+    oneDNN chooses other kernels for one thread than for several, and their last bits differ; from two on they do not
+    (docs/adr/0004-two-threads-at-least.md).
+    """
+    return max(2, usable_cores() // len(devices))

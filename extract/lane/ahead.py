@@ -6,36 +6,52 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from extract.chunk import Todo
 from extract.decode.clip import decode
 from extract.decode.events import Event
-from extract.errors import Bug, ClipError
+from extract.errors import Bug, ExtractError
 from extract.plan import Limits, Plan, Tap
 
 BLOCKS_AHEAD = 3
 _POLL_S = 0.1
 
 
+class StoppedError(Exception):
+    """The run was asked to stop in the middle of a clip: what came of it is dropped, the next run computes it."""
+
+
 @dataclass(slots=True)
 class Decoding:
-    """One clip on its way: iterate over it for its events; a :class:`ClipError` is raised where the whole clip fails."""
+    """One clip on its way: iterate over it for its events.
+
+    Raises, while it is iterated over, the :class:`ClipError` for which the whole clip fails, any other ExtractError that
+    concerns more than the clip, and :class:`StoppedError` once `stopping` says so, also while the decoder is silent.
+    """
 
     todo: Todo
     taps: tuple[Tap, ...]
+    stopping: Callable[[], bool]
     cpu_s: float = 0.0
-    _queue: queue.Queue[Event | ClipError | None] = field(default_factory=lambda: queue.Queue(maxsize=BLOCKS_AHEAD))
+    _queue: queue.Queue[Event | ExtractError | None] = field(default_factory=lambda: queue.Queue(maxsize=BLOCKS_AHEAD))
 
     def __iter__(self) -> Iterator[Event]:
         while True:
-            item = self._queue.get()
+            try:
+                item = self._queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                if self.stopping():
+                    raise StoppedError from None
+                continue
             if item is None:
                 return
-            if isinstance(item, ClipError):
+            if isinstance(item, ExtractError):
                 raise item
+            if self.stopping():
+                raise StoppedError
             yield item
 
 
@@ -50,10 +66,12 @@ class Ahead:
         gives each clip's taps and the limits
     threads
         clips decoded side by side, >= 1
+    stopping
+        once true, nothing more is given out
     """
 
-    def __init__(self, todos: Sequence[Todo], plan: Plan, threads: int) -> None:
-        self._decodings = [Decoding(todo, plan.taps(todo.keys)) for todo in todos]
+    def __init__(self, todos: Sequence[Todo], plan: Plan, threads: int, stopping: Callable[[], bool]) -> None:
+        self._decodings = [Decoding(todo, plan.taps(todo.keys), stopping) for todo in todos]
         self._limits = plan.limits
         self._next = 0
         self._lock = threading.Lock()
@@ -91,15 +109,15 @@ class Ahead:
                 decoding.cpu_s = time.thread_time() - started
                 if not self._put(decoding, event):
                     return
-            end: ClipError | None = None
-        except ClipError as error:
+            end: ExtractError | None = None
+        except ExtractError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes is recorded as a Bug and the run goes on
             end = bug(error)
         decoding.cpu_s = time.thread_time() - started
         self._put(decoding, end)
 
-    def _put(self, decoding: Decoding, item: Event | ClipError | None) -> bool:
+    def _put(self, decoding: Decoding, item: Event | ExtractError | None) -> bool:
         while not self._cancelled.is_set():
             try:
                 decoding._queue.put(item, timeout=_POLL_S)

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.spec import Frames
 from extract.chunk import Todo
 from extract.decode.events import Block, Broken, Event, Opened
-from extract.errors import ClipError, ExtractError, NoAudio, TooShort
+from extract.errors import Bug, ClipError, ExtractError, NoAudio, TooShort
 from extract.lane.ahead import bug
 from extract.lane.models import Model
 from extract.plan import Feature, Plan, Tap
-from extract.store.rows import Remark, Rows
+from extract.store.part import check_rows
+from extract.store.rows import KeyInfo, Remark, Rows
 
 
 @dataclass(slots=True)
@@ -63,24 +65,24 @@ class _Column:
             if len(self._batch) == self.model.batch:
                 self._run()
 
-    def finish(self, clip_id: str) -> Rows:
+    def finish(self, clip_id: str, info: KeyInfo) -> Rows:
         """The complete rows.
 
         Raises
         ------
         AssertionError
             the decoder owes more
-        ArithmeticError
-            the network gave values that are not finite
+        ValueError
+            no part may hold them, such as values that are not finite
         """
         if self._row != len(self.valid):
             raise AssertionError(f"{self._row} of {len(self.valid)} rows came")
         if self._batch:
             self._run()
-        if not np.isfinite(self.data).all():
-            raise ArithmeticError(f"{self.model.feature.backbone.name} gave values that are not finite")
         source_ns = np.stack(self.source_ns)
-        return Rows(clip_id, self.model.feature.key, self.data, self.windows_ns, self.valid, source_ns)
+        rows = Rows(clip_id, self.model.feature.key, self.data, self.windows_ns, self.valid, source_ns)
+        check_rows(rows, info)
+        return rows
 
     def _run(self) -> None:
         rows = [row for row, _ in self._batch]
@@ -90,7 +92,12 @@ class _Column:
 
 
 def collect(
-    todo: Todo, taps: tuple[Tap, ...], events: Iterable[Event], plan: Plan, models: Mapping[str, Model]
+    todo: Todo,
+    taps: tuple[Tap, ...],
+    events: Iterable[Event],
+    plan: Plan,
+    models: Mapping[str, Model],
+    infos: Mapping[str, KeyInfo],
 ) -> Result:
     """Run the models over a clip as it is decoded.
 
@@ -104,8 +111,8 @@ def collect(
         what the decoder delivers, in its numbering
     events
         of the decode; raises ClipError where the whole clip fails
-    plan, models
-        features and policies; loaded networks by key
+    plan, models, infos
+        features and policies; loaded networks, and what the store keeps of each, by key
 
     Raises
     ------
@@ -133,10 +140,13 @@ def collect(
         failed = [_remark(result.clip_id, key, stage, error) for key in todo.keys if key not in told]
         return Result(result.clip_id, failed=[*result.failed, *failed])
     for key, column in list(columns.items()):
-        rows = _guarded(key, columns, result, partial(column.finish, result.clip_id))
+        rows = _guarded(key, columns, result, partial(column.finish, result.clip_id, infos[key]))
         if rows is not None:
             result.rows.append(rows)
             _remark_filled(rows, result)
+    told = {rows.key for rows in result.rows} | {remark.key for remark in (*result.failed, *result.masked)}
+    silence = Bug("the decoder ended and said nothing of this feature")
+    result.failed += [_remark(result.clip_id, key, "decode", silence) for key in todo.keys if key not in told]
     return result
 
 
@@ -162,13 +172,14 @@ def _open(
 
 def _silent_rows(clip_id: str, feature: Feature, windows_ns: NDArray[np.int64]) -> Rows:
     rows = len(windows_ns)
+    sources = feature.views[0].count if isinstance(feature.views[0], Frames) else 1
     return Rows(
         clip_id,
         feature.key,
         np.zeros((rows, *feature.backbone.dims), dtype=np.float32),
         windows_ns,
         np.zeros(rows, dtype=np.uint8),
-        np.full((rows, 1), -1, dtype=np.int64),
+        np.full((rows, sources), -1, dtype=np.int64),
     )
 
 

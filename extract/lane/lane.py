@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from extract.chunk import Chunk, Progress, Receipt
-from extract.lane.ahead import Ahead
+from extract.lane.ahead import Ahead, StoppedError
 from extract.lane.collect import Result, collect
 from extract.lane.models import Model, load_models
 from extract.plan import Feature, Plan, canonical_json
 from extract.store.part import seal_piece
 from extract.store.rows import KeyInfo
 
+PIECE_BYTES = 256 * 2**20  # rows that a lane holds before it seals them, however little time they took
 _LIBRARIES = (
     "extract-av",
     "torch",
@@ -74,8 +75,9 @@ class _Piece:
     decode_cpu_s: float = 0.0
     wait_s: float = 0.0
 
-    def expired(self, seal_s: float) -> bool:
-        return time.monotonic() - self.started_s >= seal_s
+    def due(self, seal_s: float) -> bool:
+        size_bytes = sum(rows.data.nbytes for result in self.results for rows in result.rows)
+        return time.monotonic() - self.started_s >= seal_s or size_bytes >= PIECE_BYTES
 
 
 class Lane:
@@ -95,12 +97,13 @@ class Lane:
         self._spec = spec
         self._models = models
         self._provenance = provenance(device)
-        self._keys = [key_info(feature) for feature in spec.plan.features]
+        self._infos = {feature.key: key_info(feature) for feature in spec.plan.features}
 
     def run(self, chunk: Chunk, stopping: Callable[[], bool]) -> Iterator[Receipt | Progress]:
         """Compute a chunk: a Progress for every clip, a Receipt for every sealed piece.
 
-        When `stopping` turns true, what is done is sealed and the rest of the chunk is left.
+        When `stopping` turns true, what is done is sealed and the rest of the chunk is left; a clip in the middle is not
+        waited for.
 
         Raises
         ------
@@ -108,21 +111,24 @@ class Lane:
             a piece cannot be sealed; what was sealed before stays
         """
         piece = _Piece(time.monotonic())
-        with Ahead(chunk.todos, self._spec.plan, self._spec.decode_threads) as decodings:
+        with Ahead(chunk.todos, self._spec.plan, self._spec.decode_threads, stopping) as decodings:
             for decoding in decodings:
+                if stopping():
+                    break
                 busy_s = sum(sum(model.seconds.values()) for model in self._models.values())
                 started = time.perf_counter()
-                result = collect(decoding.todo, decoding.taps, decoding, self._spec.plan, self._models)
+                try:
+                    result = collect(decoding.todo, decoding.taps, decoding, self._spec.plan, self._models, self._infos)
+                except StoppedError:
+                    break
                 busy_s = sum(sum(model.seconds.values()) for model in self._models.values()) - busy_s
                 piece.wait_s += time.perf_counter() - started - busy_s
                 piece.decode_cpu_s += decoding.cpu_s
                 piece.results.append(result)
                 yield Progress(chunk.name, result.clip_id, bool(result.failed))
-                if piece.expired(self._spec.seal_s):
+                if piece.due(self._spec.seal_s):
                     yield self._seal(chunk, piece)
                     piece = _Piece(time.monotonic())
-                if stopping():
-                    break
         if piece.results:
             yield self._seal(chunk, piece)
 
@@ -136,7 +142,14 @@ class Lane:
         masked = [remark for result in piece.results for remark in result.masked]
         rows = [rows for result in piece.results for rows in result.rows]
         path = seal_piece(
-            Path(self._spec.parts), chunk.name, chunk.clip_ids, self._keys, rows, failed, masked, self._provenance
+            Path(self._spec.parts),
+            chunk.name,
+            chunk.clip_ids,
+            tuple(self._infos.values()),
+            rows,
+            failed,
+            masked,
+            self._provenance,
         )
         seconds = {"decode": piece.decode_cpu_s, "wait": piece.wait_s, "seal": time.perf_counter() - started}
         notes: dict[str, float] = {}

@@ -63,7 +63,7 @@ class Model:
         n = len(arrays[0])
         with torch.inference_mode():
             started = time.perf_counter()
-            inputs = [self._prepare(padded(a, self.batch), v) for a, v in zip(arrays, self.feature.views, strict=True)]
+            inputs = [self.prepared(array, view) for array, view in zip(arrays, self.feature.views, strict=True)]
             prepared = time.perf_counter()
             try:
                 rows = self._forward(self.module, inputs)[:n]
@@ -88,11 +88,13 @@ class Model:
             )
         return rows
 
-    def _prepare(self, array: NDArray[Any], view: View) -> torch.Tensor:
+    def prepared(self, array: NDArray[Any], view: View) -> torch.Tensor:
+        """What the network eats, for at most one batch of rows: padded to the batch, on its device, in its precision."""
         import torch
 
         from extract.prepare import frames_to_tensor, log_mel
 
+        array = padded(array, self.batch)
         dtype: torch.dtype = getattr(torch, self.feature.precision)
         if isinstance(view, Frames):
             return frames_to_tensor(array, view, self.device, dtype)

@@ -149,6 +149,7 @@ def test_no_second_copy_in_memory(content, parts):
 BAD = {
     "nan": (lambda r: r.data.__setitem__((1, 2), np.nan), "1 of 24 values are NaN or infinite"),
     "infinity": (lambda r: r.data.__setitem__((1, 2), -np.inf), "1 of 24 values are NaN or infinite"),
+    "plus infinity": (lambda r: r.data.__setitem__((1, 2), np.inf), "1 of 24 values are NaN or infinite"),
     "valid": (lambda r: r.valid.__setitem__(0, 2), "valid must be 0 or 1, holds 2"),
     "empty window": (lambda r: r.window_ns.__setitem__((0, 1), 0), "0 <= start < stop"),
     "negative window": (lambda r: r.window_ns.__setitem__((0, 0), -1), "0 <= start < stop"),

@@ -17,16 +17,16 @@ from extract.errors import StoreBusy, StoreError, StoreUnwritable
 from extract.store.rows import Remark
 from extract.store.runs import Ledger, Lock, holder, last_run, read_run
 
-HOLD = """
+HOLD = r"""
 import os, sys, time
 from pathlib import Path
 from extract.store.runs import Lock
 with Lock(Path(sys.argv[1])):
     if sys.argv[2] == "fork" and os.fork() == 0:
-        print("worker", os.getpid(), flush=True)
+        os.write(1, f"worker {os.getpid()}\n".encode())  # whole lines: both write to one pipe
         time.sleep(60)
         os._exit(0)
-    print("held", flush=True)
+    os.write(1, b"held\n")
     time.sleep(60)
 """
 
