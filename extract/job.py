@@ -132,5 +132,6 @@ def _chosen(clips: tuple[Clip, ...], choices: Choices) -> tuple[Clip, ...]:
             from extract.errors import nearest
 
             raise nearest(unknown[0], sorted(known)[:10_000], "clip of the manifest")
-        clips = tuple(clip for clip in clips if clip.clip_id in set(choices.only))
+        wanted = frozenset(choices.only)
+        clips = tuple(clip for clip in clips if clip.clip_id in wanted)
     return clips[: choices.limit] if choices.limit is not None else clips

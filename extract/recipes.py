@@ -139,9 +139,10 @@ def _discover() -> None:
     global _found  # noqa: PLW0603 - discovery happens once per process
     if _found:
         return
-    _found = True
+    _found = True  # before the imports: a recipe's module may itself ask for recipes
     package = importlib.util.find_spec("pipelines")
     for module in pkgutil.iter_modules(package.submodule_search_locations if package else None):
-        importlib.import_module(f"pipelines.{module.name}")
+        if not module.ispkg:  # a folder is a use of stores (parsing, collocation), too heavy to import for its recipes
+            importlib.import_module(f"pipelines.{module.name}")
     for entry in importlib.metadata.entry_points(group=GROUP):
         entry.load()

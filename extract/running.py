@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from extract.chunk import Chunk, Receipt
+from extract.chunk import Chunk, Progress, Receipt
 from extract.engine.base import Engine, Event, Lost
 from extract.engine.drive import drive
 from extract.job import Job
@@ -118,6 +118,7 @@ def _compute(
     parts = job.store / "parts"
     order = orders(job, machine.chunk)
     plan = _needed(job.plan, chunks)
+    infos = [key_info(feature) for feature in plan.features]
     started = time.monotonic()
     _keep_manifest(job)
     ledger = Ledger.start(job.store, header(job, machine))
@@ -140,9 +141,10 @@ def _compute(
 
     def record_crash(name: str, remarks: tuple[Remark, ...]) -> None:
         # no provenance: nothing was computed, and a later retry that succeeds must leave no trace of the crash
-        seal_piece(parts, name, order[name], [key_info(feature) for feature in plan.features], (), remarks, (), {})
-        ledger.note({"crash": remarks[0].clip_id, "message": remarks[0].message})
-        summary.computed += 1
+        path = seal_piece(parts, name, order[name], infos, (), remarks, (), {})
+        clip_id = remarks[0].clip_id
+        on_event(Progress(name, clip_id, failed=True))
+        follow(Receipt(name, path.name, (clip_id,), failed=remarks, size_bytes=path.stat().st_size))
 
     def merge(name: str) -> None:
         merge_chunk(parts, name, order[name])

@@ -116,8 +116,10 @@ def headers(store: Path) -> Iterator[dict[str, Any]]:
 
 def remembered_choices(header: Mapping[str, Any]) -> Choices:
     """The choices that a run was made with."""
-    given = header["choices"].items()
-    return Choices(**{name: tuple(value) if isinstance(value, list) else value for name, value in given})
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in header["choices"].items()
+    }
+    return Choices(**given)
 
 
 def _limits_raised(job: Job) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from extract.errors import PlanError
 from extract.job import Choices
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -45,6 +46,13 @@ choosing = _all(
             show_default=True,
             help="Arithmetic of the networks; part of the key.",
         ),
+        click.option("--only", multiple=True, help="A clip id; may be given several times."),
+        click.option("--limit", type=click.IntRange(min=1), default=None, help="The first so many clips."),
+    ]
+)
+
+bounding = _all(
+    [
         click.option(
             "--missing-audio",
             type=click.Choice(["mask", "skip", "error"]),
@@ -55,8 +63,6 @@ choosing = _all(
         click.option(
             "--videos", default="", help="Folder the manifest's paths count from; default: the manifest's own."
         ),
-        click.option("--only", multiple=True, help="A clip id; may be given several times."),
-        click.option("--limit", type=click.IntRange(min=1), default=None, help="The first so many clips."),
         click.option("--max-pixels", type=click.IntRange(min=1), default=None, help="Per frame; default 40,000,000."),
         click.option("--max-seconds", type=click.FloatRange(min=0.001), default=None, help="Per clip; default 43,200."),
         click.option("--max-frames", type=click.IntRange(min=1), default=None, help="Per clip; default 3,000,000."),
@@ -71,7 +77,7 @@ using = _all(
             "--device",
             default="auto",
             show_default=True,
-            help="cpu, cuda, cuda:0,cuda:1 ...; auto: every CUDA device there is, else cpu.",
+            help="cpu, cuda, cuda:0,cuda:1 ...; auto: every CUDA device of this machine (cpu with --address), else cpu.",
         ),
         click.option("--lanes", type=click.IntRange(min=1), default=None, help="Processes; default: one per device."),
         click.option(
@@ -112,6 +118,9 @@ def choices(options: dict[str, Any]) -> Choices:
     chosen["backbones"] = tuple(name.strip() for name in chosen["backbones"].split(",") if name.strip())
     if chosen["videos"]:
         chosen["videos"] = str(Path(chosen["videos"]).absolute())
+    if chosen["weights"] != "official" and not chosen["weights"].startswith("random:"):
+        # a folder: `retry` and the lanes of a cluster have other working directories
+        chosen["weights"] = str(Path(chosen["weights"]).expanduser().absolute()) if chosen["weights"] else ""
     return Choices(**chosen)
 
 
@@ -127,7 +136,7 @@ def machine(options: dict[str, Any]) -> Any:
 
     return Machine(
         engine=options["engine"],
-        devices=devices(options["device"], options["lanes"], options["engine"]),
+        devices=devices(options["device"], options["lanes"], options["engine"], options["address"]),
         address=options["address"],
         batch=options["batch"],
         decode_threads=options["decode_threads"],
@@ -137,15 +146,31 @@ def machine(options: dict[str, Any]) -> Any:
     )
 
 
-def devices(text: str, lanes: int | None, engine: str) -> tuple[str, ...]:
-    """One device per lane, shared in turn where there are more lanes than devices."""
+def devices(text: str, lanes: int | None, engine: str, address: str = "") -> tuple[str, ...]:
+    """One device per lane, shared in turn where there are more lanes than devices.
+
+    Parameters
+    ----------
+    text
+        ``auto``, ``cpu``, ``cuda`` or a list of devices
+    lanes
+        how many; None: one per device
+    engine, address
+        lanes on another machine (of a Ray cluster with an address) have devices that cannot be looked at from here
+
+    Raises
+    ------
+    PlanError
+        no device is named
+    """
     if text == "auto":
-        found = _cuda_count() if engine == "local" else 0
-        names = [f"cuda:{i}" for i in range(found)] or ["cpu"]
+        names = [f"cuda:{i}" for i in range(0 if engine == "ray" and address else _cuda_count())] or ["cpu"]
     elif text == "cuda":
         names = [f"cuda:{i}" for i in range(_cuda_count())] or ["cuda:0"]
     else:
         names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise PlanError(f"--device {text!r} names no device; use auto, cpu, cuda, or a list such as cuda:0,cuda:1")
     return tuple(names[i % len(names)] for i in range(lanes or len(names)))
 
 

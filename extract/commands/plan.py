@@ -13,6 +13,7 @@ from extract.commands import options as opts
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @opts.choosing
+@opts.bounding
 @opts.out
 def plan(manifest: Path, out: Path | None, **options: Any) -> None:
     """Show what running MANIFEST would compute: clips, views, backbones, bytes, work. Nothing is computed."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @opts.choosing
+@opts.bounding
 @opts.using
 @opts.out
 @click.option(
@@ -59,7 +60,7 @@ def carry_out(job: Job, machine: Any, max_failures: int) -> int:
     if not sys.stderr.isatty():
         click.echo(json.dumps({"event": "summary", **asdict(done)}), err=True)
     if done.interrupted:
-        click.echo("interrupted: what is done is sealed; the same command resumes")
+        click.echo(f"interrupted: what is done is sealed, {done.left} clips are left; the same command resumes")
         return 130
     if done.failed > max_failures:
         click.echo(
@@ -71,7 +72,7 @@ def carry_out(job: Job, machine: Any, max_failures: int) -> int:
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM ask once; a second Ctrl-C is the terminal's usual one."""
+    """Ctrl-C and SIGTERM ask to stop; the second time they end this process at once, and the lanes end with it."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -87,10 +88,12 @@ class _Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # os.write, because the signal may have come in the middle of a print, which cannot be entered twice
         if self.asked:
-            raise KeyboardInterrupt
+            os.write(2, b"\nleft at once: what was sealed is kept; the same command resumes\n")
+            os._exit(130)
         self.asked = True
-        click.echo("\nstopping: sealing what is done (again to leave at once)", err=True)
+        os.write(2, b"\nstopping: sealing what is done (again to leave at once)\n")
 
 
 def _progress(terminal: bool) -> _Bar | _Lines:
@@ -103,6 +106,7 @@ class _Bar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._failed = 0
+        self._seen: set[str] = set()
 
     def __enter__(self) -> _Bar:
         return self
@@ -121,6 +125,9 @@ class _Bar:
         from extract.engine.base import Lost
 
         if isinstance(event, Progress):
+            if event.clip_id in self._seen:  # a worker died, and the clip is done once more
+                return
+            self._seen.add(event.clip_id)
             self._failed += event.failed
             self._bar.update()
             self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
@@ -134,7 +141,6 @@ class _Lines:
     def __init__(self) -> None:
         self._done = 0
         self._todo = 0
-        self._failed: Counter[str] = Counter()
 
     def __enter__(self) -> _Lines:
         return self
@@ -152,7 +158,6 @@ class _Lines:
 
         if isinstance(event, Receipt):
             self._done += len(event.clip_ids)
-            self._failed.update({reason for _, reason in {(r.clip_id, r.reason) for r in event.failed}})
             self._say(
                 {
                     "event": "sealed",

@@ -23,12 +23,16 @@ def status(store: Path, as_json: bool, show_failed: bool) -> None:
         click.echo(json.dumps({**asdict(found), "store": str(found.store)}, indent=1))
         return
     clips = "?" if found.clips is None else str(found.clips)
-    click.echo(f"{store}: {found.size_bytes / 1e6:.1f} MB, {found.runs} run(s), {clips} clips in the last one")
+    click.echo(
+        f"{store}: {found.size_bytes / 1e6:.1f} MB, {found.runs} run(s), {clips} clips in the manifest of the last"
+    )
     if found.running:
         who = found.running
         click.echo(f"a run holds it: process {who.get('pid')} on {who.get('host')} since {who.get('started')}")
     rows = [("backbone", "rows of", "masked", "failed")]
-    rows += [(key, f"{n['rows']} clips", str(n["masked"]), str(n["failed"])) for key, n in found.keys.items()]
+    rows += [
+        (key, f"{n['rows']} of {clips} clips", str(n["masked"]), str(n["failed"])) for key, n in found.keys.items()
+    ]
     click.echo("\n".join(explain.table(rows)))
     for kind, reasons in (("failed", found.reasons), ("masked", found.masked_reasons)):
         for reason, count in reasons.items():

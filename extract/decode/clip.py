@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -60,8 +61,8 @@ def decode(
             raise PlanError(
                 "the JPEG stage is defined for the sampling rule ffmpeg_r8 only, whose sequence sets its quality"
             )
-    with open_media(path) as container:
-        survey = Survey(container, path, start_ns, stop_ns, limits)
+    with ExitStack() as files:
+        survey = Survey(lambda: files.enter_context(open_media(path)), path, start_ns, stop_ns, limits)
         try:
             yield from _decode(survey, taps, skip_unneeded)
             return

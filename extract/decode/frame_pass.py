@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from backbones.spec import Frames
 from extract.decode.events import Block, Broken, Event, Int
-from extract.decode.pictures import Mjpeg, Picture, ToRgb, Upright, resized, resized_height_width
+from extract.decode.pictures import Mjpeg, ToRgb, Upright, resized, resized_height_width
+from extract.decode.resize import Picture, Source
 from extract.decode.sampling import Selection
 from extract.decode.survey import Survey, reason
 from extract.decode.timeline import Timeline
@@ -56,7 +57,7 @@ class FrameTap:
         self.index = self.selection.index if self.view.jpeg else self.selection.source
         self.wanted = {int(i) for i in np.unique(self.index) if i >= 0}
 
-    def keep(self, at: int, picture: Picture, aspect: Fraction, made: dict[tuple[Any, ...], Picture]) -> None:
+    def keep(self, at: int, picture: Source, aspect: Fraction, made: dict[tuple[Any, ...], Picture]) -> None:
         """Make the view's picture of a frame, unless `made` holds one of the same size already."""
         size = (self.view.resize, self.view.crop, self.view.interpolation, self.view.aspect)
         if size not in made:
@@ -147,6 +148,8 @@ class FramePass:
                     continue
                 self._count, self._reached = self._count + 1, position + 1
                 if position in self._needed:
+                    if position != min(self._needed):
+                        raise MismatchError
                     self._needed.discard(position)
                     yield from self._take(frame, position)
                 if position >= self._last_needed:
@@ -195,13 +198,13 @@ class FramePass:
         for tap in self._taps:
             self._check_size(*resized_height_width(upright.height, upright.width, tap.view, aspect), "a resized frame")
         if position in self._raw:
-            picture = self._to_rgb(upright)
+            picture = Source(self._to_rgb(upright))
             made: dict[tuple[Any, ...], Picture] = {}
             for tap in self._taps:
                 if not tap.view.jpeg and position in tap.wanted:
                     tap.keep(position, picture, aspect, made)
         while self._slot < len(self._slots) and self._slots[self._slot] == position:
-            picture, made = self._mjpeg(upright), {}
+            picture, made = Source(self._mjpeg(upright)), {}
             for tap in self._taps:
                 if tap.view.jpeg and self._slot in tap.wanted:
                     tap.keep(self._slot, picture, aspect, made)

@@ -11,14 +11,11 @@ import av
 import av.filter
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 from PIL import Image
 
 from backbones.spec import Frames
+from extract.decode.resize import Picture, Source
 from extract.errors import Undecodable
-
-Picture = NDArray[np.uint8]
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Upright:
@@ -125,16 +122,16 @@ class Mjpeg:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def resized(picture: Picture, view: Frames, aspect: Fraction) -> Picture:
-    """The picture as the view wants it.
+def resized(picture: Picture | Source, view: Frames, aspect: Fraction) -> Picture:
+    """The picture as the view wants it, by PIL's antialiased filters.
 
-    Each axis is resized on its own with PIL's antialiased filter and rounded to uint8 in between, which is what PIL does for
-    both at once; columns that the crop drops are dropped before the second axis is computed.
+    The horizontal axis always goes first, as in every Pillow up to 12. Pillow 13 changed the order for pictures that become
+    much lower than narrower, and with it their bits (docs/adr/0009-resize-with-numba.md).
 
     Parameters
     ----------
     picture
-        (h, w, 3) uint8
+        (h, w, 3) uint8, or a :class:`Source` made of it for several views
     view
         size, crop and filter
     aspect
@@ -144,24 +141,12 @@ def resized(picture: Picture, view: Frames, aspect: Fraction) -> Picture:
     -------
     (height, width, 3) uint8
     """
-    height, width = picture.shape[:2]
-    out_h, out_w = resized_height_width(height, width, view, aspect)
-    top = left = 0
-    crop_h, crop_w = out_h, out_w
-    if view.crop is not None:
-        crop_h = crop_w = view.crop
-        top, left = round((out_h - crop_h) / 2.0), round((out_w - crop_w) / 2.0)
-    image = Image.fromarray(picture)
-    filter_ = _FILTERS[view.interpolation]
-    if out_w != width:
-        image = image.resize((out_w, height), filter_)
-    if crop_w != out_w:
-        image = image.crop((left, 0, left + crop_w, height))
-    if out_h != height:
-        image = image.resize((crop_w, out_h), filter_)
-    if crop_h != out_h:
-        image = image.crop((0, top, crop_w, top + crop_h))
-    return np.asarray(image)
+    source = picture if isinstance(picture, Source) else Source(picture)
+    out_h, out_w = resized_height_width(source.height, source.width, view, aspect)
+    if view.crop is None:
+        return source.resized((out_h, out_w), (0, 0, out_h, out_w), view.interpolation)
+    top, left = round((out_h - view.crop) / 2.0), round((out_w - view.crop) / 2.0)  # as torchvision's CenterCrop
+    return source.resized((out_h, out_w), (top, left, view.crop, view.crop), view.interpolation)
 
 
 def resized_height_width(height: int, width: int, view: Frames, aspect: Fraction) -> tuple[int, int]:

@@ -90,9 +90,7 @@ class Windows:
         self._gaps: list[tuple[float, float]] = []
         self._last_good: tuple[Samples, int] | None = None
         self._moviepy = view.resample == "moviepy"
-        self._rate_hz = (
-            MOVIEPY_HZ if self._moviepy else 0
-        )  # of the samples placed; the stream's own as its frames tell it
+        self._rate_hz = MOVIEPY_HZ if self._moviepy else 0  # of the samples placed; frames tell the stream's own
         self._buffer = _Buffer(np.int16 if self._moviepy else np.float32, 2 if self._moviepy else 1)
         self._to_s16: Any = None
         self._shape: tuple[Any, ...] = ()

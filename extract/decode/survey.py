@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av.error
@@ -30,8 +30,8 @@ class Survey:
 
     Parameters
     ----------
-    container
-        open for reading
+    reopen
+        opens the file, each time anew
     path
         for messages
     start_ns, stop_ns
@@ -56,8 +56,11 @@ class Survey:
         nothing can be had of the clip
     """
 
-    def __init__(self, container: Any, path: str, start_ns: int, stop_ns: int | None, limits: Limits) -> None:
-        self.container, self.path, self.limits = container, path, limits
+    def __init__(
+        self, reopen: Callable[[], Any], path: str, start_ns: int, stop_ns: int | None, limits: Limits
+    ) -> None:
+        container = reopen()
+        self.path, self.limits = path, limits
         self.start_ns, self.stop_ns = start_ns, stop_ns
         self.frames_error: ClipError | None = None
         self.sound_error: ClipError | None = None
@@ -77,7 +80,8 @@ class Survey:
         self.offset_ns = self.origin_ns + start_ns
         self.declared_ns = None if container.duration is None else container.duration * 1000
         self._check_size()
-        self.packets = Packets(container, streams, path, self.origin_ns, start_ns, stop_ns)
+        indices = [stream.index for stream in streams]
+        self.packets = Packets(container, reopen, indices, path, self.origin_ns, start_ns, stop_ns)
         self._promised: list[Promise] = []
         self.timeline: Timeline | None = None
         self.clip_ns = 0
@@ -198,7 +202,7 @@ class Survey:
                 end_ns = begin_ns + to_ns(packet.duration or 0, packet.time_base)
                 ends[kind] = max(ends.get(kind, end_ns), end_ns)
         late = any(begins[s.type] > max(self.start_ns, self._begin_ns(s)) for s in self._streams if s.type in begins)
-        lost = bool(self.start_ns) or self.packets.lead > 0
+        lost = self.packets.inside or self.packets.lead > 0
         return ends, key if lost else None, late or ("video" in begins and not has_key)
 
     def _begin_ns(self, stream: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode.media import to_ns
-from extract.errors import Truncated, Undecodable
+from extract.errors import Truncated
 from extract.grid import NS
 
 Int = NDArray[np.int64]
@@ -58,10 +58,17 @@ class Promise:
 class Packets:
     """The packets of a clip's span: read from the file once, kept while they are small, read again where they are not.
 
+    Each reading begins with the file freshly opened: searching back to where one has been before loses packets in most
+    containers, and would let the second reading differ from the first.
+
     Parameters
     ----------
-    container, streams
-        an open file and its chosen streams; searching goes by the first
+    container
+        the file, open and untouched
+    reopen
+        opens it once more
+    streams
+        indices of the chosen ones; searching goes by the first
     path
         for messages
     origin_ns
@@ -76,16 +83,27 @@ class Packets:
     """
 
     def __init__(
-        self, container: Any, streams: list[Any], path: str, origin_ns: int, start_ns: int, stop_ns: int | None
+        self,
+        container: Any,
+        reopen: Callable[[], Any],
+        streams: list[int],
+        path: str,
+        origin_ns: int,
+        start_ns: int,
+        stop_ns: int | None,
     ) -> None:
-        self._container, self._streams, self._path = container, streams, path
+        self._untouched, self._reopen, self._streams, self._path = container, reopen, streams, path
         self._origin_ns, self._stop_ns = origin_ns, stop_ns
         # decoders of sound need a few frames before the first one that counts
         self._from_ns = max(0, start_ns - PREROLL_NS)
         self._step_ns = PREROLL_NS
         self._kept: list[Any] | None = []
-        self._touched = False
         self.lead = 0
+
+    @property
+    def inside(self) -> bool:
+        """Reading begins inside the file."""
+        return self._from_ns > 0
 
     def scan(self) -> Iterator[Any]:
         """Every packet from the place found on, in file order; data packets only."""
@@ -110,17 +128,18 @@ class Packets:
 
     def earlier(self) -> bool:
         """Begin the next scan at an earlier place; False: this one began at the beginning."""
-        if self._from_ns == 0:
+        if not self.inside:
             return False
         self._step_ns *= 8
         self._from_ns = max(0, self._from_ns - self._step_ns)
         return True
 
     def _read(self) -> Iterator[Any]:
-        self._seek()
-        open_ends = {stream.index for stream in self._streams if self._goes_on(stream)}
+        container = self._placed()
+        streams = [container.streams[index] for index in self._streams]
+        open_ends = {stream.index for stream in streams if self._goes_on(stream)}
         try:
-            for packet in self._container.demux(*self._streams):
+            for packet in container.demux(*streams):
                 if packet.size == 0:  # the end of a stream, or AVI's "show the last one once more"
                     continue
                 time = packet.dts if packet.dts is not None else packet.pts
@@ -144,25 +163,19 @@ class Packets:
             return False
         return to_ns(ticks, time_base) - self._origin_ns > self._stop_ns + REORDER_NS
 
-    def _seek(self) -> None:
-        first_time, self._touched = not self._touched, True
-        if first_time and self._from_ns == 0:
-            return
-        stream = self._streams[0]
+    def _placed(self) -> Any:
+        """The file, open at the key frame before the place to read from, as far as its demuxer can tell."""
+        container, self._untouched = self._untouched or self._reopen(), None
+        if not self.inside:
+            return container
+        stream = container.streams[self._streams[0]]
         offset = (self._from_ns + self._origin_ns) * stream.time_base.denominator // (stream.time_base.numerator * NS)
-        if self._from_ns == 0 and stream.start_time is not None:
-            offset = min(offset, stream.start_time)
         try:
-            self._container.seek(offset, stream=stream, backward=True, any_frame=False)
-        except av.error.FFmpegError as error:
-            if first_time:  # a stream without an index: what comes before the clip is read, and not used
-                self._from_ns = 0
-                return
-            raise Undecodable(
-                f"{self._path}: the file is too large to be kept and cannot be searched ({error})"
-            ) from error
-        for each in self._streams:
-            each.codec_context.flush_buffers()
+            container.seek(offset, stream=stream, backward=True, any_frame=False)
+        except av.error.FFmpegError:  # there is no index: what comes before the clip is read, and not used
+            self._from_ns = 0
+            return self._reopen()
+        return container
 
 
 def from_packets(promised: list[Promise], stream: Any, offset_ns: int, key: int | None) -> Timeline | None:

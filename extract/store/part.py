@@ -67,7 +67,7 @@ def seal_piece(
     masked
         at most one per (clip, key, stage, reason)
     provenance
-        JSON-able, equal on one machine: versions, device; no times, hosts or process ids
+        JSON-able, equal on one machine: versions, device; no times, hosts or process ids; empty: nothing was computed
 
     Returns
     -------
@@ -107,7 +107,7 @@ def seal_piece(
         [_entry(each, infos[each.key]) for each in sorted(rows, key=lambda each: (each.key, place[each.clip_id]))],
         sorted(map(_printable, failed), key=rank),
         sorted(map(_printable, masked), key=lambda each: (*rank(each), each.stage, each.reason)),
-        canonical_json([provenance]),
+        canonical_json([provenance] if provenance else []),
     )
     return path
 
