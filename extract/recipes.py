@@ -90,8 +90,18 @@ def get(name: str) -> Recipe:
 
 
 def default_for(clips: Sequence[Clip]) -> Recipe:
-    """The recipe that claims these clips."""
-    return next(recipe for recipe in recipes() if recipe.claims(clips))
+    """The recipe that claims these clips.
+
+    Raises
+    ------
+    PlanError
+        none does
+    """
+    for recipe in recipes():
+        if recipe.claims(clips):
+            return recipe
+    known = ", ".join(recipe.name for recipe in recipes()) or "none: is another folder called `pipelines` in the way?"
+    raise PlanError(f"no recipe claims these clips; choose one with --recipe (there are: {known})")
 
 
 def make_plan(

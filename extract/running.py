@@ -27,6 +27,9 @@ from extract.summary import Summary, take_stock
 from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
 
 
+SHORT_S = 20.0  # runs below it say nothing about a machine's speed
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """How to use the machine; none of it changes a stored number.
@@ -250,7 +253,7 @@ def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
     rows = {feature.key: feature.grid.count or 10 for feature in plan.features}
     gmac = sum(plan.feature(key).backbone.gmacs * rows[key] for key in keys)
     share = summary.computed / sum(len(chunk.todos) for chunk in chunks)
-    if summary.seconds["wall"] > 20.0 and gmac * share:
+    if summary.seconds["wall"] > SHORT_S and gmac * share:
         remember(Rate(gmac * share / summary.seconds["wall"]))
 
 

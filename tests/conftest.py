@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,3 +26,39 @@ def shared() -> Path:
 def golden() -> Path:
     """Small arrays made for this project, which travel with it."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def way() -> ModuleType:
+    """tests/way.py: with importlib imports, tests cannot import their siblings."""
+    spec = importlib.util.spec_from_file_location("tests_way", ROOT / "tests" / "way.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tests_way"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def media(way: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small clips, see tests/way.py."""
+    folder: Path = way.make_media(tmp_path_factory.mktemp("media"))
+    return folder
+
+
+@pytest.fixture
+def tiny(way: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The networks of tests/plugins in the zoo of this process, and lanes that need no process of their own."""
+    from backbones import registry
+
+    registry.names()
+    before = dict(registry._zoo)
+    monkeypatch.setenv(registry.PLUGINS, str(way.PLUGINS))
+    monkeypatch.setattr("extract.engine.local.LocalEngine", way.InlineEngine)
+    registry._load_folder(way.PLUGINS)
+    yield
+    registry._zoo.clear()
+    registry._zoo.update(before)
+    for name in [name for name in sys.modules if name.startswith("extract_plugin_tiny_")]:
+        del sys.modules[name]

@@ -184,7 +184,8 @@ def _fill(grid: Grid, index: Int, windows_ns: Int, pts_ns: Int, end_ns: Int, slo
     if grid.short in ("repeat_last", "stretch"):
         middle = (_cells(index.shape[1], windows_ns)[0] + _cells(index.shape[1], windows_ns)[1]) // 2
         nearest = np.clip(np.searchsorted(pts_ns, middle, side="right") - 1, 0, len(pts_ns) - 1)
-        index = np.where(index < 0, nearest, index)
+        # a row that begins with frames of the clip (rule `every`) goes on with its last one, not with an earlier one
+        index = np.maximum.accumulate(np.where(index < 0, nearest, index), axis=1)
         if grid.short == "stretch":
             valid = _ones(windows_ns)
     else:

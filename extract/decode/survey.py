@@ -179,6 +179,7 @@ class Survey:
         """When each kind of stream ends; the first key frame's time, if frames before it are lost; whether that is late."""
         self._promised, self.packets.lead, seen = [], 0, 0
         begins: dict[str, int] = {}
+        lasts: dict[str, int] = {}
         ends: dict[str, int] = {}
         key, has_key = None, False
         for packet in self.packets.scan():
@@ -198,9 +199,9 @@ class Survey:
                     raise TooLarge(
                         f"{self.path}: more than {self.limits.frames:,} frames; raise --max-frames to admit it"
                     )
-            if time is not None:
-                end_ns = begin_ns + to_ns(packet.duration or 0, packet.time_base)
-                ends[kind] = max(ends.get(kind, end_ns), end_ns)
+            # the end of the last one shown: encoders of variable rates give others durations that reach past it
+            if time is not None and begin_ns >= lasts.get(kind, begin_ns):
+                lasts[kind], ends[kind] = begin_ns, begin_ns + to_ns(packet.duration or 0, packet.time_base)
         late = any(begins[s.type] > max(self.start_ns, self._begin_ns(s)) for s in self._streams if s.type in begins)
         lost = self.packets.inside or self.packets.lead > 0
         return ends, key if lost else None, late or ("video" in begins and not has_key)
@@ -228,7 +229,8 @@ class Survey:
         for stream in (self.video, self.audio):
             if stream is None or stream.type not in ends:
                 continue
-            declared_ns, found_ns = self.declared_ns, max(ends.values())
+            # without a duration of the stream, the file's has to do; Matroska counts it from zero, others from the start
+            declared_ns, found_ns = self.declared_ns, max(ends.values()) + max(0, self.origin_ns)
             if stream.duration is not None and stream.start_time is not None:
                 declared_ns = to_ns(stream.start_time + stream.duration, stream.time_base) - self.origin_ns
                 found_ns = ends[stream.type]

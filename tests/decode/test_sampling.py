@@ -279,9 +279,6 @@ def test_a_single_frame_fills_everything():
 
 def test_the_message_for_short_clips_has_the_numbers_and_the_choices():
     with pytest.raises(TooShort) as caught:
-        choose(Grid(NS, NS, 10, short="error"), 1, *steady(25, 9.6), 10 * NS)
-    assert not caught.value.args[0].startswith("row 10")
-    with pytest.raises(TooShort) as caught:
         choose(Grid(NS, NS, 10, short="error"), 1, *steady(25, 4))
     assert str(caught.value) == (
         "row 4 asks for frames in [4, 5) s, the clip shows frames in [0, 4) s; "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backbones.registry import register
-from backbones.spec import Backbone, Frames, LogMel, Sound
+from backbones.spec import Backbone, Frames, LogMel, Sound, View
 
 if TYPE_CHECKING:
     import torch
@@ -14,9 +17,18 @@ if TYPE_CHECKING:
 DIM = 8
 FRAMES = Frames(count=1, resize=32, crop=32)
 CLIPS = Frames(count=4, resize=(32, 32), crop=None)
-MEL = LogMel(n_fft=512, win_length=400, hop_length=160, n_mels=16, f_min_hz=100.0, f_max_hz=4000.0, offset=0.01, frames=50)
-SOUND = Sound(rate_hz=8000, samples=8400, spectrogram=MEL)
-WAVE = Sound(rate_hz=8000, samples=800)
+MEL = LogMel(
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    n_mels=16,
+    f_min_hz=100.0,
+    f_max_hz=4000.0,
+    triangles="mel",
+    offset=0.01,
+    frames=48,
+)
+SOUND = Sound(rate_hz=8000, samples=8000, spectrogram=MEL)
 
 
 def _frames() -> torch.nn.Module:
@@ -37,31 +49,33 @@ def _frames() -> torch.nn.Module:
 def _clips() -> torch.nn.Module:
     from torch import nn
 
-    # (n, t, 3, h, w): time is folded into the channels
-    return nn.Sequential(
-        nn.Flatten(1, 2), nn.Conv2d(12, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, DIM)
-    )
+    layers = nn.Conv2d(12, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, DIM)
+    return nn.Sequential(nn.Flatten(1, 2), *layers)  # (n, t, 3, h, w): time is folded into the channels
 
 
 def _sound() -> torch.nn.Module:
     from torch import nn
 
-    return nn.Sequential(nn.Flatten(), nn.Linear(50 * 16, DIM))
+    return nn.Sequential(nn.Flatten(), nn.Linear(48 * 16, DIM))
 
 
-def _wave() -> torch.nn.Module:
-    from torch import nn
+def _both() -> torch.nn.Module:
+    import torch
 
-    return nn.Linear(800, DIM)
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.eye, self.ear = _clips(), _sound()
+
+        def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+            rows: torch.Tensor = self.eye(frames) + self.ear(mel)
+            return rows
+
+    return Both()
 
 
-def _is_marked(frames: torch.Tensor) -> torch.Tensor:
-    """Which rows show the magenta picture of a clip that is to do harm: (n,) bool."""
-    red, green, blue = frames.float().mean(dim=(1, 3, 4)).unbind(1)
-    return (red > 1.0) & (blue > 1.0) & (green < -1.0)
-
-
-def _harmful(kind: str) -> torch.nn.Module:
+def _harmful(harm: str) -> torch.nn.Module:
+    """As tiny_frames, but for rows that show magenta."""
     import torch
 
     class Harmful(torch.nn.Module):
@@ -71,30 +85,33 @@ def _harmful(kind: str) -> torch.nn.Module:
 
         def forward(self, frames: torch.Tensor) -> torch.Tensor:
             rows: torch.Tensor = self.net(frames)
-            marked = _is_marked(frames)
-            if marked.any():
-                if kind == "segv":
+            red, green, blue = frames.float().mean(dim=(1, 3, 4)).unbind(1)
+            magenta = (red > 1.0) & (blue > 1.0) & (green < -1.0)
+            if harm == "slow":
+                time.sleep(0.25)
+            elif magenta.any():
+                if harm == "segv":
                     ctypes.string_at(0)
-                if kind == "raises":
+                if harm == "raises":
                     raise KeyError("a backbone's own mistake")
-                if kind == "nan":
-                    return torch.where(marked[:, None], torch.nan, rows)
-                if kind == "shape":
+                if harm == "nan":
+                    return torch.where(magenta[:, None], torch.nan, rows)
+                if harm == "shape":
                     return rows[:, :-1]
+                if harm == "stuck":
+                    time.sleep(600)
             return rows
 
     return Harmful()
 
 
-def _add(name: str, view: Frames | Sound, build: object) -> None:
+def _add(name: str, view: View | tuple[View, ...], build: Callable[[], torch.nn.Module]) -> None:
     register(Backbone(name=name, view=view, dims=(DIM,), build=build, weights=(), batch=4, params=1000, gmacs=0.001))
 
 
 _add("tiny_frames", FRAMES, _frames)
 _add("tiny_clips", CLIPS, _clips)
 _add("tiny_sound", SOUND, _sound)
-_add("tiny_wave", WAVE, _wave)
-_add("tiny_segv", FRAMES, lambda: _harmful("segv"))
-_add("tiny_raises", FRAMES, lambda: _harmful("raises"))
-_add("tiny_nan", FRAMES, lambda: _harmful("nan"))
-_add("tiny_shape", FRAMES, lambda: _harmful("shape"))
+_add("tiny_both", (CLIPS, SOUND), _both)
+for _harm in ("segv", "raises", "nan", "shape", "slow", "stuck"):
+    _add(f"tiny_{_harm}", FRAMES, partial(_harmful, _harm))
