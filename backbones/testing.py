@@ -49,7 +49,8 @@ def check(
     -------
     list of Check
         ``parameters``, ``shape``, ``deterministic``, ``neighbours`` (a row alone in a padded batch and another place has the
-        bits it has among others), ``blank`` (black or silent input gives finite numbers), ``known answer``
+        bits it has among others), ``threads`` (on a CPU: two threads and four give the same bits, so that lanes may share
+        the cores as they like), ``blank`` (black or silent input gives finite numbers), ``known answer``
 
     Raises
     ------
@@ -82,6 +83,7 @@ def check(
         Check(
             "neighbours", torch.equal(first[-1], padded[0]), f"row {rows - 1} of {rows}, then alone: differ by {off:g}"
         ),
+        _threads(module, drawn, device),
         Check(
             "blank",
             bool(padded.isfinite().all() and first.isfinite().all()),
@@ -89,6 +91,23 @@ def check(
         ),
     ]
     return [*checks, _known(backbone, module, source, device, rows, allow_unverified)]
+
+
+def _threads(module: torch.nn.Module, drawn: list[NDArray[np.float32]], device: str) -> Check:
+    import torch
+
+    if device != "cpu":
+        return Check("threads", None, f"concerns the CPU only; this is {device}")
+    before = torch.get_num_threads()
+    rows = []
+    try:
+        for count in (2, 4):
+            torch.set_num_threads(count)
+            rows.append(_forward(module, drawn, device))
+    finally:
+        torch.set_num_threads(before)
+    off = (rows[0].double() - rows[1].double()).abs().max().item()
+    return Check("threads", torch.equal(*rows), f"2 and 4 threads: differ by {off:g}")
 
 
 def _known(

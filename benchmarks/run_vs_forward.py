@@ -2,7 +2,7 @@
 
 python benchmarks/run_vs_forward.py [--clips 12] [--recipe llp] [--precision float32] [--device cpu]
 
-The bare forwards run on tensors prepared beforehand, in the same batches and threads, before and after the run; the faster counts.
+The bare forwards run on prepared tensors in the same batches and threads, before and after the run; the faster counts.
 The run is timed from the moment its lane is ready to its last receipt, and as a whole.
 """
 

@@ -75,9 +75,9 @@ def without_jpeg(taps: tuple[Tap, ...]) -> tuple[Tap, ...]:
 
 def decode_and_prepare(path: str, plan: Plan, taps: tuple[Tap, ...], device: str = "cpu") -> list[np.ndarray]:
     """Everything that is not the model: one decode, all views, log-mels and standardised tensors; gives the decoded views."""
-    from extract.prepare import frames_to_tensor, log_mel
+    import torch
 
-    import torch  # noqa: I001 - after the module that loads it anyway
+    from extract.prepare import frames_to_tensor, log_mel
 
     views: list[list[np.ndarray]] = [[] for _ in taps]
     for event in decode(path, 0, None, taps, plan.limits):

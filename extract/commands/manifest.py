@@ -43,10 +43,9 @@ def _options(output: str, annotations: str) -> Callable[[Callable[..., None]], C
                 click.option(
                     "--paths",
                     type=click.Choice(["videos", "manifest"]),
-                    default="manifest",
-                    show_default=True,
-                    help="What the manifest's paths count from: the folder of the videos (then every later command "
-                    "needs --videos), or the manifest's own folder.",
+                    default=None,
+                    help="What the manifest's paths count from: its own folder (the default with --videos, so that later "
+                    "commands find the files), or the folder of the videos (every later command then needs --videos).",
                 ),
             ]
         ):
@@ -80,7 +79,7 @@ def manifest() -> None:
 @click.option("--test", type=FILE, help="Default: AVVP_test_pd.csv beside the annotations.")
 @click.option("--audio", type=FILE, help="Events heard. Default: AVVP_eval_audio.csv beside the annotations.")
 @click.option("--visual", type=FILE, help="Events seen. Default: AVVP_eval_visual.csv beside the annotations.")
-def llp(annotations: Path, videos: Path | None, output: Path, paths: Paths, **options: Any) -> None:
+def llp(annotations: Path, videos: Path | None, output: Path, paths: Paths | None, **options: Any) -> None:
     """LLP (audio-visual video parsing): 11,849 clips."""
     from manifests import llp as corpus
 
@@ -93,7 +92,7 @@ def llp(annotations: Path, videos: Path | None, output: Path, paths: Paths, **op
 @click.option("--train", type=FILE, help="Default: train_order.h5 beside the annotations.")
 @click.option("--val", type=FILE, help="Default: val_order.h5 beside the annotations.")
 @click.option("--test", type=FILE, help="Default: test_order.h5 beside the annotations.")
-def ave(annotations: Path, videos: Path | None, output: Path, paths: Paths, **options: Any) -> None:
+def ave(annotations: Path, videos: Path | None, output: Path, paths: Paths | None, **options: Any) -> None:
     """AVE (audio-visual events): 4,143 rows over 4,097 files."""
     from manifests import ave as corpus
 
@@ -111,7 +110,7 @@ def ave(annotations: Path, videos: Path | None, output: Path, paths: Paths, **op
 )
 @click.option("--class-labels", type=FILE, help="class_labels_indices.csv, for names instead of ontology ids.")
 @click.option("--split", help="Of every row. Default: VGGSound's own, or by the official name of an AudioSet file.")
-def audioset(annotations: Path, videos: Path | None, output: Path, paths: Paths, **options: Any) -> None:
+def audioset(annotations: Path, videos: Path | None, output: Path, paths: Paths | None, **options: Any) -> None:
     """AudioSet and VGGSound."""
     from manifests import audioset as corpus
 
@@ -145,13 +144,14 @@ def _from_manifest(built: Built, base: Path, output: Path) -> Built:
     return replace(built, clips=tuple(clips))
 
 
-def _finish(built: Built, output: Path, videos: Path | None, paths: Paths) -> None:
+def _finish(built: Built, output: Path, videos: Path | None, paths: Paths | None) -> None:
     """Write the manifest and what belongs beside it, and say what there is to say."""
     from extract.errors import ManifestError
     from manifests.clip import shell_word, write_manifest
     from manifests.dense import dense_path, write_dense
     from manifests.table import write_text
 
+    paths = paths or ("videos" if videos is None else "manifest")
     if paths == "manifest":
         if videos is None:
             raise ManifestError("--paths manifest needs --videos: where are the files, seen from the manifest?")

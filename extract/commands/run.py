@@ -118,7 +118,11 @@ class _Bar:
     def start(self, todo: int, asked: int) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=asked, initial=asked - todo, unit="clip", dynamic_ncols=True, smoothing=0.05)
+        # some pseudo-terminals say that they have no size at all, and tqdm would show nothing
+        width = {} if os.get_terminal_size(sys.stderr.fileno()).columns else {"ncols": 80, "nrows": 24}
+        self._bar = tqdm(
+            total=asked, initial=asked - todo, unit="clip", dynamic_ncols=not width, smoothing=0.05, **width
+        )
 
     def event(self, event: Event) -> None:
         from extract.chunk import Progress

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+SHOWN = 10
+
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
@@ -19,8 +21,12 @@ def status(store: Path, as_json: bool, show_failed: bool) -> None:
     from extract.store.catalog import Store
 
     found = api.status(store)
+    failures = Store(store, strict=False).failed()
     if as_json:
-        click.echo(json.dumps({**asdict(found), "store": str(found.store)}, indent=1))
+        told = {**asdict(found), "store": str(found.store)}
+        click.echo(
+            json.dumps(told | ({"failures": [asdict(each) for each in failures]} if show_failed else {}), indent=1)
+        )
         return
     clips = "?" if found.clips is None else str(found.clips)
     click.echo(
@@ -34,11 +40,20 @@ def status(store: Path, as_json: bool, show_failed: bool) -> None:
         (key, f"{n['rows']} of {clips} clips", str(n["masked"]), str(n["failed"])) for key, n in found.keys.items()
     ]
     click.echo("\n".join(explain.table(rows)))
-    for kind, reasons in (("failed", found.reasons), ("masked", found.masked_reasons)):
-        for reason, count in reasons.items():
-            click.echo(f"{kind} {reason}: {count} clip(s)")
+    for reason, count in found.reasons.items():
+        click.echo(
+            f"failed {reason}: {count} clip(s): {_some({each.clip_id for each in failures if each.reason == reason})}"
+        )
+    for reason, count in found.masked_reasons.items():
+        click.echo(f"masked {reason}: {count} clip(s)")
     for problem in found.damaged:
         click.echo(f"damaged: {problem}")
     if show_failed:
-        for remark in Store(store, strict=False).failed():
+        for remark in failures:
             click.echo(f"{remark.clip_id}\t{remark.key}\t{remark.reason}\t{remark.message}")
+
+
+def _some(clips: set[str]) -> str:
+    """The first of them, for a start."""
+    more = f" and {len(clips) - SHOWN} more (--failed lists all)" if len(clips) > SHOWN else ""
+    return ", ".join(sorted(clips)[:SHOWN]) + more

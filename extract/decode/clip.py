@@ -16,7 +16,7 @@ from extract.decode.frame_pass import FramePass, FrameTap, MismatchError
 from extract.decode.media import open_media, to_ns
 from extract.decode.sampling import Selection, select
 from extract.decode.sound import Window, Windows
-from extract.decode.survey import Survey, reason
+from extract.decode.survey import Survey
 from extract.errors import ClipError, PlanError, SpanOutside, TooShort, Undecodable
 from extract.grid import NS
 from extract.plan import Limits, Tap
@@ -165,10 +165,8 @@ class _SoundPass:
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
-            broken = Undecodable(
-                f"{self._survey.path}: the audio is undecodable after {self._samples / self._survey.audio.rate:.3f} s "
-                f"of sound ({reason(error)})"
-            )
+            heard_s = self._samples / self._survey.audio.rate
+            broken = self._survey.undecodable(f"the audio is undecodable after {heard_s:.3f} s of sound", error)
             for position in list(self._cutters):
                 del self._cutters[position]
                 yield Broken(position, broken)

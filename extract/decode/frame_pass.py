@@ -18,7 +18,7 @@ from extract.decode.resize import Picture, Source
 from extract.decode.sampling import Selection
 from extract.decode.survey import Survey, reason
 from extract.decode.timeline import Timeline
-from extract.errors import ClipError, TooLarge, Undecodable
+from extract.errors import ClipError, TooLarge, Truncated, Undecodable
 
 BLOCK_BYTES = 8 * 1024 * 1024
 SKIPPABLE = ("h264", "hevc")
@@ -155,7 +155,7 @@ class FramePass:
                 if position >= self._last_needed:
                     yield from self.close()
                     return
-        except (Undecodable, TooLarge) as error:
+        except (Undecodable, Truncated, TooLarge) as error:
             yield from self._break(error)
         except av.error.FFmpegError as error:
             text = f"{self._survey.path}: frame {self._reached - 1} cannot be converted ({reason(error)})"

@@ -20,6 +20,8 @@ DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,asf,mpegts,mpeg,mpegvideo,mpeg2video,m4v,h261,h263,h264,hevc,"
     "vvc,obu,ivf,ogg,mxf,nut,dv,rm,wtv,gif,wav,w64,aiff,au,caf,mp3,aac,ac3,eac3,flac,amr,wv,tta,ape,dts"
 )
+# Containers that store how long they are. Of others FFmpeg estimates it from the bit rate, and may be wrong by any factor.
+DECLARING = ("mov", "matroska", "avi", "flv", "asf", "wav", "w64", "aiff", "au", "caf", "flac", "mxf", "rm", "wtv")
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
 av.logging.set_level(av.logging.PANIC)  # nothing on stderr; PyAV still attaches the last error line to its exceptions

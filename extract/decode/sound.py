@@ -57,7 +57,7 @@ class _Buffer:
         """Drop what lies before an absolute position, once that is worth a copy."""
         if before - self.start > 4 * MOVIEPY_HZ and self._pieces:
             whole = np.concatenate(self._pieces)
-            keep = min(before - self.start, len(whole))
+            keep = min(before - self.start, len(whole) - 1)  # the last one may be repeated
             self._pieces = [whole[keep:].copy()]
             self.start += keep
 

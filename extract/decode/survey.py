@@ -8,7 +8,7 @@ from typing import Any
 import av.error
 import numpy as np
 
-from extract.decode.media import best_stream, origin_ns, to_ns
+from extract.decode.media import DECLARING, best_stream, origin_ns, to_ns
 from extract.decode.timeline import Packets, Promise, Timeline, from_frames, from_packets
 from extract.errors import (
     ClipError,
@@ -23,6 +23,9 @@ from extract.errors import (
 )
 from extract.grid import NS
 from extract.plan import Limits
+
+UNTIDY_NS = NS // 4  # what an intact file's streams may end before what they declare
+CUT_NS = NS // 20
 
 
 class Survey:
@@ -78,11 +81,14 @@ class Survey:
         self._streams = streams
         self.origin_ns = origin_ns(container, streams)
         self.offset_ns = self.origin_ns + start_ns
-        self.declared_ns = None if container.duration is None else container.duration * 1000
+        self._format = container.format.name.split(",")[0]
+        self._printed_ns = None if container.duration is None else container.duration * 1000
+        self.declared_ns = self._printed_ns if self._format in DECLARING else None
         self._check_size()
         indices = [stream.index for stream in streams]
         self.packets = Packets(container, reopen, indices, path, self.origin_ns, start_ns, stop_ns)
         self._promised: list[Promise] = []
+        self._is_cut = False
         self.timeline: Timeline | None = None
         self.clip_ns = 0
         self._scan()
@@ -95,7 +101,7 @@ class Survey:
     @property
     def declared_s(self) -> float:
         """Length as ``ffmpeg -i`` prints it (two decimals, halves up), which moviepy takes for the length of the sound."""
-        declared_ns = self.clip_ns if self.declared_ns is None else self.declared_ns - self.start_ns
+        declared_ns = self.clip_ns if self._printed_ns is None else self._printed_ns - self.start_ns
         if self.stop_ns is not None:
             declared_ns = min(declared_ns, self.span_ns)
         return (declared_ns + 5_000_000) // 10_000_000 / 100
@@ -105,7 +111,7 @@ class Survey:
 
         Raises
         ------
-        Undecodable
+        Undecodable, Truncated
             the decoder gives up; `count` frames came before
         """
         try:
@@ -114,7 +120,13 @@ class Survey:
             return []
         except av.error.FFmpegError as error:
             of = f" of {len(self.timeline.ticks)}" if self.timeline is not None else ""
-            raise Undecodable(f"{self.path}: undecodable after {count}{of} frames ({reason(error)})") from error
+            raise self.undecodable(f"undecodable after {count}{of} frames", error) from error
+
+    def undecodable(self, what: str, error: Exception) -> ClipError:
+        """What to say of a decoder that gives up; in a file that ends within a packet, that packet is the cause."""
+        if self._is_cut:
+            return Truncated(f"{self.path}: {what}: the file is cut off there ({reason(error)}); download it again")
+        return Undecodable(f"{self.path}: {what} ({reason(error)})")
 
     def time_by_decoding(self) -> None:
         """Decode the video once just for its times: for files whose packets tell none, or the wrong ones."""
@@ -164,7 +176,7 @@ class Survey:
                 break
         promised = self._promised
         self._check_content(promised, ends)
-        self._check_truncation(ends, _longest_gap_ns(promised, self.video))
+        self._check_truncation(ends)
         if self.video is not None and self.frames_error is None:
             self.timeline = from_packets(promised, self.video, self.offset_ns, key)
             if self.timeline is None:
@@ -183,7 +195,9 @@ class Survey:
         ends: dict[str, int] = {}
         key, has_key = None, False
         for packet in self.packets.scan():
-            kind, time = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
+            kind = packet.stream.type
+            time = packet.dts if packet.pts is None or self._format == "avi" else packet.pts
+            self._is_cut |= packet.is_corrupt and self._format in ("mov", "avi")  # the file ends within it
             begin_ns = 0 if time is None else to_ns(time, packet.time_base) - self.origin_ns
             if kind == "video" and packet.is_keyframe and not has_key:
                 key, has_key, self.packets.lead = time, True, seen
@@ -216,7 +230,12 @@ class Survey:
                 f"{self.path}: the clip starts at {self.start_ns / NS:g} s and the file ends at {end_ns / NS:g} s"
             )
         if not ends and not promised:
-            empty = ZeroDuration(f"{self.path}: its streams are empty")
+            empty: ClipError = ZeroDuration(f"{self.path}: its streams are empty")
+            if self.declared_ns:
+                text = (
+                    f"{self.path}: it declares {self.declared_ns / NS:.3f} s and holds nothing; it is probably cut off"
+                )
+                empty = Truncated(f"{text}, download it again")
             self.frames_error = self.frames_error or empty
             self.sound_error = self.sound_error or empty
         if self.video is not None and not promised and self.frames_error is None:
@@ -224,21 +243,20 @@ class Survey:
         if self.audio is not None and "audio" not in ends and self.sound_error is None:
             self.sound_error = NoAudio(f"{self.path}: the audio stream holds no sample in the clip's span")
 
-    def _check_truncation(self, ends: dict[str, int], gap_ns: int) -> None:
+    def _check_truncation(self, ends: dict[str, int]) -> None:
         """Compare what each stream declares with what was found of it, up to the clip's end."""
-        for stream in (self.video, self.audio):
-            if stream is None or stream.type not in ends:
+        for stream in self._streams:
+            if stream.type not in ends:
                 continue
-            # without a duration of the stream, the file's has to do; Matroska counts it from zero, others from the start
-            declared_ns, found_ns = self.declared_ns, max(ends.values()) + max(0, self.origin_ns)
-            if stream.duration is not None and stream.start_time is not None:
-                declared_ns = to_ns(stream.start_time + stream.duration, stream.time_base) - self.origin_ns
-                found_ns = ends[stream.type]
+            declared_ns, found_ns = self._declared_and_found_ns(stream, ends)
             if declared_ns is None:
                 continue
             due_ns = declared_ns if self.stop_ns is None else min(declared_ns, self.stop_ns)
-            # the last frame may stay on screen for as long as any other: not every container tells its duration
-            if due_ns - found_ns <= max(NS // 2, due_ns // 20, gap_ns if stream is self.video else 0):
+            allowed_ns = CUT_NS if self._is_cut else UNTIDY_NS
+            if stream is self.video and not self._is_cut:
+                # the last frame may stay on screen for as long as any other: not every container tells its duration
+                allowed_ns = max(allowed_ns, _longest_gap_ns(self._promised, self.video))
+            if due_ns - found_ns <= allowed_ns:
                 continue
             error = Truncated(
                 f"{self.path}: the {stream.type} stream ends at {found_ns / NS:.3f} s, its container declares "
@@ -248,6 +266,16 @@ class Survey:
                 self.frames_error = self.frames_error or error
             else:
                 self.sound_error = self.sound_error or error
+
+    def _declared_and_found_ns(self, stream: Any, ends: dict[str, int]) -> tuple[int | None, int]:
+        if self._format == "avi" and self.video is not None:
+            # FFmpeg replaces the durations of a cut AVI by what is there; the number of frames is the header's
+            frames = self.video.frames
+            return to_ns(frames, self.video.time_base) if frames else None, max(ends.values())
+        if self.declared_ns is not None and stream.duration is not None and stream.start_time is not None:
+            return to_ns(stream.start_time + stream.duration, stream.time_base) - self.origin_ns, ends[stream.type]
+        # the file's own duration has to do; Matroska counts it from zero
+        return self.declared_ns, max(ends.values()) + max(0, self.origin_ns)
 
 
 def reason(error: Exception) -> str:

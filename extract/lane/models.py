@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from backbones.spec import Frames, View
 from extract.errors import DeviceUnavailable
-from extract.plan import Feature
+from extract.plan import Feature, Precision
 
 if TYPE_CHECKING:
     import torch
+
+GPU_BATCHES = 8  # a backbone's batch is what suits a CPU's caches; a GPU needs several times as much to be busy
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Model:
             self.seconds["prepare"] += prepared - started
             self.seconds["model"] += done - prepared
             if self.reference is not None:
-                self._compare(rows, [x.float() for x in inputs])
+                self._compare(rows, arrays)
         return rows
 
     def _forward(self, module: torch.nn.Module, inputs: list[torch.Tensor]) -> NDArray[np.float32]:
@@ -88,22 +90,23 @@ class Model:
             )
         return rows
 
-    def prepared(self, array: NDArray[Any], view: View) -> torch.Tensor:
+    def prepared(self, array: NDArray[Any], view: View, precision: Precision | None = None) -> torch.Tensor:
         """What the network eats, for at most one batch of rows: padded to the batch, on its device, in its precision."""
         import torch
 
         from extract.prepare import frames_to_tensor, log_mel
 
         array = padded(array, self.batch)
-        dtype: torch.dtype = getattr(torch, self.feature.precision)
+        dtype: torch.dtype = getattr(torch, precision or self.feature.precision)
         if isinstance(view, Frames):
             return frames_to_tensor(array, view, self.device, dtype)
         samples = torch.from_numpy(array).to(self.device)
         return (samples if view.spectrogram is None else log_mel(samples, view)).to(dtype)
 
-    def _compare(self, rows: NDArray[np.float32], inputs: list[torch.Tensor]) -> None:
+    def _compare(self, rows: NDArray[np.float32], arrays: Sequence[NDArray[Any]]) -> None:
         """Cosine of the first batch's rows to those of float32 arithmetic; the float32 network is then let go."""
         assert self.reference is not None
+        inputs = [self.prepared(array, view, "float32") for array, view in zip(arrays, self.feature.views, strict=True)]
         exact = self._forward(self.reference, inputs)[: len(rows)].reshape(len(rows), -1).astype(np.float64)
         flat = rows.reshape(len(rows), -1).astype(np.float64)
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(flat, axis=1)
@@ -140,5 +143,6 @@ def load_models(
         reference = None
         if feature.precision != "float32":
             reference = materialise(feature.backbone, source, device, "float32", allow_unverified)
-        models[feature.key] = Model(feature, module, device, batch or feature.backbone.batch, reference=reference)
+        rows = batch or feature.backbone.batch * (1 if device == "cpu" else GPU_BATCHES)
+        models[feature.key] = Model(feature, module, device, rows, reference=reference)
     return models

@@ -41,7 +41,10 @@ def test_llp_writes_and_says_everything(here: Path) -> None:
     result = extract("llp", "--annotations", annotate(here, rows=2, dirty=1), "--videos", "videos")
     assert result.exit_code == 0, result.output
     clips = read_manifest("manifests/llp.csv")
-    assert [(clip.path, clip.split) for clip in clips] == [("-0000000000.mp4", "train"), ("-0000000001.mp4", "")]
+    assert [(clip.path, clip.split) for clip in clips] == [
+        ("../videos/-0000000000.mp4", "train"),
+        ("../videos/-0000000001.mp4", ""),
+    ]
     assert "manifests/llp.csv: 2 clips (split: train 1, none 1)" in result.output
     assert [event.clip_id for event in read_dense("manifests/llp.dense.csv")] == ["-0000000001_0_10"]
     assert "manifests/llp.dense.csv: 1 events" in result.output
@@ -49,7 +52,7 @@ def test_llp_writes_and_says_everything(here: Path) -> None:
     assert "1 problems, all of them in manifests/llp.problems.txt:" in result.output
     assert "AVVP_dataset_full.csv:4: the filename must be" in result.output
     lines = result.output.splitlines()
-    assert lines[-2:] == ["missing files: 1", "next: extract plan manifests/llp.csv --videos videos"]
+    assert lines[-2:] == ["missing files: 1", "next: extract plan manifests/llp.csv"]  # finds the files by itself
     assert sorted(os.listdir("manifests")) == ["llp.csv", "llp.dense.csv", "llp.problems.txt"]
 
 
@@ -86,7 +89,9 @@ def test_paths_from_the_manifest_need_no_videos_later(here: Path) -> None:
 
 def test_names_that_look_like_options_or_hold_blanks_are_quoted(here: Path) -> None:
     (here / "my videos").mkdir()
-    result = extract("llp", "--annotations", annotate(here), "--videos", "my videos", "--output=-x.csv")
+    result = extract(
+        "llp", "--annotations", annotate(here), "--videos", "my videos", "--output=-x.csv", "--paths", "videos"
+    )
     assert result.output.splitlines()[-1] == "next: extract plan ./-x.csv --videos 'my videos'"
 
 
