@@ -22,6 +22,8 @@ DEMUXERS = (
 )
 # Containers that store how long they are. Of others FFmpeg estimates it from the bit rate, and may be wrong by any factor.
 DECLARING = ("mov", "matroska", "avi", "flv", "asf", "wav", "w64", "aiff", "au", "caf", "flac", "mxf", "rm", "wtv")
+# How lists of other files begin, so that one in a video's clothes (``clip.mp4``) is called by its name.
+_LISTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"[reference]", b"<asx", b"<smil", b"rtsptext", b"v=0")
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
 av.logging.set_level(av.logging.PANIC)  # nothing on stderr; PyAV still attaches the last error line to its exceptions
@@ -64,12 +66,18 @@ def open_media(path: str) -> Any:
 
 def _refusal(full: str, error: Exception) -> ClipError:
     detail = str(error)
-    if "not on whitelist" in detail.lower():
+    if "not on whitelist" in detail.lower() or _is_list(full):
         return Forbidden(
             f"{full}: refused, because it is an image, a playlist or a list of other files; only self-contained audio and "
             "video files are opened"
         )
     return NotMedia(f"{full}: no known demuxer reads it ({detail.rsplit(';', maxsplit=1)[-1].strip()})")
+
+
+def _is_list(full: str) -> bool:
+    with open(full, "rb") as file:
+        head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return head.startswith(_LISTS) or b"<mpd" in head
 
 
 def to_ns(ticks: int, time_base: Fraction) -> int:
