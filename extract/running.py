@@ -26,7 +26,6 @@ from extract.store.sink import unwritable
 from extract.summary import Summary, take_stock
 from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
 
-
 SHORT_S = 20.0  # runs below it say nothing about a machine's speed
 
 

@@ -71,18 +71,18 @@ def test_a_second_ctrl_c_leaves_at_once(way: ModuleType, media: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_a_clip_that_kills_its_worker_costs_only_itself(way: ModuleType, media: Path, tmp_path: Path) -> None:
-    names = ["c00", "c01", "harm", "c02", "c03"]
+    names = ["c00", "harm", "c01"]
     listed = way.manifest(tmp_path / "m.csv", media, names)
     both = ("tiny_frames", "tiny_segv")
     done = way.cli(*way.run_args(listed, tmp_path / "s", backbones=both), timeout_s=180)
     assert done.returncode == 1, done.stderr
-    assert "4 complete, 0 masked, 1 failed" in done.stdout
+    assert "2 complete, 0 masked, 1 failed" in done.stdout
     assert "worker(s) died" in done.stdout
     assert "failed  crash: 1" in done.stdout
     # every line that begins like JSON is JSON and adds up: nothing of a lane's own output is mixed in
     lines = way.events(done.stderr)
     assert {line["event"] for line in lines} == {"start", "sealed", "lost", "summary"}
-    assert sum(line["clips"] for line in lines if line["event"] == "sealed") == lines[-1]["computed"] == 5
+    assert sum(line["clips"] for line in lines if line["event"] == "sealed") == lines[-1]["computed"] == 3
     assert lines[-1]["deaths"] == sum(line["event"] == "lost" for line in lines)
     assert "Fatal Python error" not in done.stderr
     store = Store(tmp_path / "s")
@@ -187,7 +187,6 @@ def test_a_disk_that_is_full(way: ModuleType, media: Path, tmp_path: Path, small
     assert set(kept).isdisjoint(clip for ids in way.receipts(store) for clip in ids)
 
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for path, code in ((store, 2), (small_disk / "new", 2)):
-        done = way.cli(*way.run_args(listed, path, *more))
-        assert done.returncode == code
-        assert "mount it writable or choose another --out" in done.stderr
+    done = way.cli(*way.run_args(listed, small_disk / "new", *more))
+    assert done.returncode == 2
+    assert "mount it writable or choose another --out" in done.stderr

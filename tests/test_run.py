@@ -334,6 +334,28 @@ def test_an_error_that_no_clip_survives_stops_the_run(
     assert Store(tmp_path / "s").failed() == (), "no clip is blamed for it"
 
 
+def test_weights_are_fetched_once_before_any_lane_starts(
+    way: ModuleType, run: Run, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes have no terminal: a download there would show no progress bar."""
+    import backbones.weights
+    from extract.errors import WeightsMissing
+
+    asked: list[str] = []
+
+    def fetch(backbone: Any, *_: Any) -> None:
+        asked.append(backbone.name)
+        if backbone.name == "vggish":
+            raise WeightsMissing("the weight file is not on this machine")
+
+    monkeypatch.setattr(backbones.weights, "fetch", fetch)
+    monkeypatch.setattr(running, "open_lane", lambda *_: pytest.fail("a lane was opened"))
+    with pytest.raises(WeightsMissing, match="not on this machine"):
+        run(listed, weights="official", backbones=("resnet18", "vggish"))
+    assert asked == ["resnet18", "vggish"]
+    assert way.receipts(tmp_path / "s") == []
+
+
 # ---- interruptions ---------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,28 @@ def command(*args: Any) -> list[str]:
     return [sys.executable, "-m", "extract", *map(str, args)]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a command in this process came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def invoke(capsys: Any, monkeypatch: Any, *args: Any) -> Ended:
+    """``extract ARGS`` in this process: with the fixture `tiny` in the blink of an eye."""
+    from extract.cli import main
+
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["extract", *map(str, args)])
+    try:
+        main()
+    except SystemExit as end:
+        told = capsys.readouterr()
+        return Ended(int(end.code or 0), told.out, told.err)
+
+
 def cli(*args: Any, timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
     """Run ``extract ARGS`` to its end."""
     return subprocess.run(
@@ -180,14 +203,14 @@ def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> No
 
 
 def lines_until(process: subprocess.Popen[str], event: str, count: int = 1) -> list[dict[str, Any]]:
-    """Read its stderr up to the `count`-th JSON line of that event."""
+    """Read its stderr up to the `count`-th JSON line of that event, or up to its summary if that comes before."""
     assert process.stderr
     seen = []
     for line in process.stderr:
         if line.startswith("{"):
             seen.append(json.loads(line))
             count -= seen[-1]["event"] == event
-            if not count:
+            if not count or seen[-1]["event"] == "summary":
                 return seen
     raise AssertionError(f"it ended before it said {event!r}: {seen}")
 

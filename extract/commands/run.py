@@ -53,7 +53,7 @@ def carry_out(job: Job, machine: Any, max_failures: int) -> int:
         click.echo("weights are RANDOM: the features have no meaning; see --weights", err=True)
     if job.missing:
         click.echo("\n".join(explain.missing_lines(job)), err=True)
-    stop = _Stop()
+    stop = _Stop(orderly=machine.engine == "ray")
     with stop, _progress(sys.stderr.isatty()) as progress:
         done = running.run(job, machine, on_event=progress.event, on_start=progress.start, stopping=lambda: stop.asked)
     click.echo(explain.summary(done, job.store))
@@ -72,10 +72,18 @@ def carry_out(job: Job, machine: Any, max_failures: int) -> int:
 
 
 class _Stop:
-    """Ctrl-C and SIGTERM ask to stop; the second time they end this process at once, and the lanes end with it."""
+    """Ctrl-C and SIGTERM ask to stop; the second time they end this process at once, and its lanes end with it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    orderly
+        the second time still ends the engine, which may take some seconds, and only the third time is at once: a Ray
+        cluster started here would leave processes behind
+    """
+
+    def __init__(self, orderly: bool) -> None:
         self.asked = False
+        self._orderly = orderly
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Stop:
@@ -89,11 +97,16 @@ class _Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # os.write, because the signal may have come in the middle of a print, which cannot be entered twice
-        if self.asked:
+        if not self.asked:
+            self.asked = True
+            os.write(2, b"\nstopping: sealing what is done (again to leave at once)\n")
+        elif self._orderly:
+            self._orderly = False
+            os.write(2, b"\nleaving: ending the Ray workers; what was sealed is kept (again to leave at once)\n")
+            raise KeyboardInterrupt
+        else:
             os.write(2, b"\nleft at once: what was sealed is kept; the same command resumes\n")
             os._exit(130)
-        self.asked = True
-        os.write(2, b"\nstopping: sealing what is done (again to leave at once)\n")
 
 
 def _progress(terminal: bool) -> _Bar | _Lines:

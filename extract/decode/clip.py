@@ -28,7 +28,8 @@ def decode(
     """Decode a clip once for all `taps`.
 
     Packets are read first, and nothing is decoded, which gives every frame's time; the rules then choose frames; then one
-    pass over the same packets decodes both streams and makes each chosen frame once per size.
+    pass over the same packets decodes both streams and makes each chosen frame once per size. Only files whose packets tell
+    no times, or false ones, are decoded twice.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ def _decode(survey: Survey, taps: Sequence[Tap], skip_unneeded: bool) -> Iterato
             errors[position] = error
     yield Opened(tuple(windows_ns), errors)
 
+    survey.fresh_decoders()
     frames = None
     if frame_taps and survey.timeline is not None:
         frames = FramePass(survey, survey.timeline, frame_taps, skip_unneeded)
@@ -149,8 +151,6 @@ class _SoundPass:
     def __init__(self, survey: Survey, cutters: dict[int, Windows]) -> None:
         self._survey, self._cutters = survey, cutters
         self._samples = 0
-        if cutters:
-            survey.audio.codec_context.flush_buffers()
 
     @property
     def done(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -112,11 +113,10 @@ class FramePass:
         self._slot = 0
         self._raw = set().union(*(tap.wanted for tap in taps if not tap.view.jpeg))
         self._needed = self._raw | {int(i) for i in self._slots}
+        self._due = deque(sorted(self._needed))
         self._last_needed = max(self._needed, default=-1)
         self._position_of = {int(t): i for i, t in enumerate(timeline.ticks)} if timeline.exact else None
         self._context = survey.video.codec_context
-        self._context.flush_buffers()
-        self._context.skip_frame = "DEFAULT"
         self._skipping = skip_unneeded and timeline.exact and self._context.name in SKIPPABLE
         # codecs that do not skip may hide frames (VP8, VP9, AV1): there each promised frame is awaited, in order
         self._hiding = timeline.exact and self._context.name not in SKIPPABLE
@@ -148,7 +148,7 @@ class FramePass:
                     continue
                 self._count, self._reached = self._count + 1, position + 1
                 if position in self._needed:
-                    if position != min(self._needed):
+                    if position != self._due.popleft():
                         raise MismatchError
                     self._needed.discard(position)
                     yield from self._take(frame, position)

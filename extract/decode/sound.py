@@ -19,6 +19,7 @@ Int = NDArray[np.int64]
 Samples = NDArray[np.float32]
 MOVIEPY_HZ = 44_100
 JITTER_S = 0.05  # containers round timestamps; only larger steps are gaps in the sound
+LACK = 0.25  # the share of a window that gaps may take: encoders' delays and lost packets are shorter, pauses longer
 SILENCE_S = 10  # a gap may last hours: it is filled piece by piece, and windows leave as they fill up
 
 
@@ -241,10 +242,11 @@ class Windows:
         return Window(self._row, samples, int(self._really_there(start)), source_ns)
 
     def _gap(self, start: int) -> tuple[float, float] | None:
-        """The gap in the sound that the window from `start` on touches, if any."""
+        """The gap in the sound that takes too much of the window from `start` on, if any."""
         begin_s, end_s = start / self._view.rate_hz, (start + self._view.samples) / self._view.rate_hz
         self._gaps = [gap for gap in self._gaps if gap[1] > begin_s]
-        return next((g for g in self._gaps if min(g[1], end_s) - max(g[0], begin_s) > JITTER_S), None)
+        allowed_s = LACK * (end_s - begin_s)
+        return next((g for g in self._gaps if min(g[1], end_s) - max(g[0], begin_s) > allowed_s), None)
 
     def _really_there(self, start: int) -> bool:
         """False for windows that moviepy completed by repeating the last sample."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import av.error
-import numpy as np
 
 from extract.decode.media import DECLARING, best_stream, origin_ns, to_ns
 from extract.decode.timeline import Packets, Promise, Timeline, from_frames, from_packets
+from extract.decode.truncation import cut_off
 from extract.errors import (
     ClipError,
     NoAudio,
@@ -23,9 +23,6 @@ from extract.errors import (
 )
 from extract.grid import NS
 from extract.plan import Limits
-
-UNTIDY_NS = NS // 4  # what an intact file's streams may end before what they declare
-CUT_NS = NS // 20
 
 
 class Survey:
@@ -62,7 +59,7 @@ class Survey:
     def __init__(
         self, reopen: Callable[[], Any], path: str, start_ns: int, stop_ns: int | None, limits: Limits
     ) -> None:
-        container = reopen()
+        container, self._reopen = reopen(), reopen
         self.path, self.limits = path, limits
         self.start_ns, self.stop_ns = start_ns, stop_ns
         self.frames_error: ClipError | None = None
@@ -76,8 +73,8 @@ class Survey:
         if self.audio is None:
             self.sound_error = NoAudio(f"{path}: no audio stream")
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
-        for stream in streams:
-            stream.codec_context.thread_count = 1  # clips run side by side; one thread each also bounds memory
+        self._single_threaded()
+        self._decoders_used = False
         self._streams = streams
         self.origin_ns = origin_ns(container, streams)
         self.offset_ns = self.origin_ns + start_ns
@@ -105,6 +102,24 @@ class Survey:
         if self.stop_ns is not None:
             declared_ns = min(declared_ns, self.span_ns)
         return (declared_ns + 5_000_000) // 10_000_000 / 100
+
+    def fresh_decoders(self) -> None:
+        """Let a pass over the packets begin with decoders that have seen nothing.
+
+        Flushing a used one is not enough: AAC's keeps what it would have blended into the next frame.
+        """
+        if self._decoders_used:
+            container = self._reopen()
+            self.video = None if self.video is None else container.streams[self.video.index]
+            self.audio = None if self.audio is None else container.streams[self.audio.index]
+            self._single_threaded()
+        self._decoders_used = True
+
+    def _single_threaded(self) -> None:
+        """Clips run side by side, with one thread each, which also bounds memory."""
+        for stream in (self.video, self.audio):
+            if stream is not None:
+                stream.codec_context.thread_count = 1
 
     def decode_video(self, packet: Any, count: int) -> list[Any]:
         """Frames that come out when `packet` goes in (None: drain).
@@ -140,9 +155,7 @@ class Survey:
             self.frames_error = error
 
     def _all_frames(self) -> Iterator[Any]:
-        context = self.video.codec_context
-        context.flush_buffers()
-        context.skip_frame = "DEFAULT"
+        self.fresh_decoders()
         count = 0
         for packet in self.packets.again():
             if packet.stream.type == "video":
@@ -158,13 +171,14 @@ class Survey:
                 f"{self.path}: {context.width}x{context.height} is more than {self.limits.pixels:,} pixels per frame; "
                 "raise --max-pixels to admit it"
             )
-        ends_ns = [end for end in (self.stop_ns, self.declared_ns) if end is not None]
-        self._check_length(min(ends_ns, default=self.start_ns))
+        if self.declared_ns is not None:
+            self._check_length(self.declared_ns)
 
-    def _check_length(self, stop_ns: int) -> None:
+    def _check_length(self, end_ns: int) -> None:
+        stop_ns = end_ns if self.stop_ns is None else min(end_ns, self.stop_ns)
         if stop_ns - self.start_ns > self.limits.seconds * NS:
             raise TooLarge(
-                f"{self.path}: the clip lasts {(stop_ns - self.start_ns) / NS:g} s, more than {self.limits.seconds:g} s; "
+                f"{self.path}: the clip lasts at least {(stop_ns - self.start_ns) / NS:g} s, more than {self.limits.seconds:g}; "
                 "raise --max-seconds to admit it, or give it a start and an end"
             )
 
@@ -185,7 +199,7 @@ class Survey:
                 ends["video"] = self.start_ns + self.timeline.end_ns
         end_ns = max(ends.values(), default=self.start_ns)
         self.clip_ns = max(1, (end_ns if self.stop_ns is None else min(self.stop_ns, end_ns)) - self.start_ns)
-        self._check_length(self.start_ns + self.clip_ns)
+        self._check_length(end_ns)
 
     def _read_packets(self) -> tuple[dict[str, int], int | None, bool]:
         """When each kind of stream ends; the first key frame's time, if frames before it are lost; whether that is late."""
@@ -204,6 +218,7 @@ class Survey:
                 begins[kind] = begin_ns
                 self._promised.clear()
             begins.setdefault(kind, begin_ns)
+            self._check_length(begin_ns)
             seen += kind == "video"
             if packet.is_discard:
                 continue
@@ -225,7 +240,7 @@ class Survey:
 
     def _check_content(self, promised: list[Promise], ends: dict[str, int]) -> None:
         end_ns = max([*ends.values(), self.declared_ns or 0], default=0)
-        if 0 < self.start_ns >= end_ns:
+        if 0 < self.start_ns >= end_ns and (ends or not promised):
             raise SpanOutside(
                 f"{self.path}: the clip starts at {self.start_ns / NS:g} s and the file ends at {end_ns / NS:g} s"
             )
@@ -248,23 +263,11 @@ class Survey:
         for stream in self._streams:
             if stream.type not in ends:
                 continue
-            declared_ns, found_ns = self._declared_and_found_ns(stream, ends)
-            if declared_ns is None:
-                continue
-            due_ns = declared_ns if self.stop_ns is None else min(declared_ns, self.stop_ns)
-            allowed_ns = CUT_NS if self._is_cut else UNTIDY_NS
-            if stream is self.video and not self._is_cut:
-                # the last frame may stay on screen for as long as any other: not every container tells its duration
-                allowed_ns = max(allowed_ns, _longest_gap_ns(self._promised, self.video))
-            if due_ns - found_ns <= allowed_ns:
-                continue
-            error = Truncated(
-                f"{self.path}: the {stream.type} stream ends at {found_ns / NS:.3f} s, its container declares "
-                f"{declared_ns / NS:.3f} s; the file is probably cut off, download it again"
-            )
-            if stream is self.video:
+            times = self._declared_and_found_ns(stream, ends)
+            error = cut_off(self.path, stream, *times, self.stop_ns, self._promised, self._is_cut)
+            if error is not None and stream is self.video:
                 self.frames_error = self.frames_error or error
-            else:
+            elif error is not None:
                 self.sound_error = self.sound_error or error
 
     def _declared_and_found_ns(self, stream: Any, ends: dict[str, int]) -> tuple[int | None, int]:
@@ -281,11 +284,3 @@ class Survey:
 def reason(error: Exception) -> str:
     """The decoder's own words in an exception of PyAV."""
     return str(error).rsplit("last error log:", maxsplit=1)[-1].strip()
-
-
-def _longest_gap_ns(promised: list[Promise], stream: Any) -> int:
-    """Longest time between two frames; without two, nothing can be said and it is endless."""
-    ticks = np.sort(np.asarray([p.pts for p in promised if p.pts is not None], dtype=np.int64))
-    if len(ticks) < 2:
-        return int(np.iinfo(np.int64).max)
-    return to_ns(int(np.diff(ticks).max()), stream.time_base)

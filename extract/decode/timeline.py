@@ -16,6 +16,7 @@ from extract.grid import NS
 
 Int = NDArray[np.int64]
 KEEP_BYTES = 128 * 1024 * 1024
+PACKET_BYTES = 512  # what a kept packet takes besides its data
 PREROLL_NS = NS // 2
 REORDER_NS = 3 * NS  # packets are read this far past a clip's end: B-frames arrive out of order
 
@@ -110,7 +111,7 @@ class Packets:
         self._kept = []
         kept_bytes = 0
         for packet in self._read():
-            kept_bytes += packet.size
+            kept_bytes += packet.size + PACKET_BYTES
             if self._kept is not None:
                 self._kept.append(packet)
                 if kept_bytes > KEEP_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -180,7 +181,7 @@ def decoded_of(path: Path, run, taps: Iterable[Tap], span, monkeypatch) -> tuple
 @pytest.mark.parametrize("name", ["mp4", "mkv", "ts", "webm-vp9", "avi-h264"])
 def test_a_span_of_a_long_file_is_searched_for_and_not_decoded_from_zero(run, tmp_path, monkeypatch, name):
     """A key frame every five seconds; the span lies near the end."""
-    options = {"width": 96, "height": 72, "fps": 10, "gop": 50, "duration_s": 50, "rate_hz": 48_000, **FORMATS[name]}
+    options = {"width": 96, "height": 72, "fps": 5, "gop": 25, "duration_s": 50, "rate_hz": 48_000, **FORMATS[name]}
     path = make_video(tmp_path / f"long.{suffix(name)}", **options)
     packets, frames = decoded_of(path, run, [CENTERED], (42, 44), monkeypatch)
     assert packets < 180, (
@@ -188,7 +189,7 @@ def test_a_span_of_a_long_file_is_searched_for_and_not_decoded_from_zero(run, tm
     )
     assert frames < 100
     got = run(path, [CENTERED], 42, 44)
-    assert got.numbers(read_frame_number) == truth(path, 10).centered(42, 44)
+    assert got.numbers(read_frame_number) == truth(path, 5).centered(42, 44)
 
 
 def test_skipping_spares_frames(run, tmp_path, monkeypatch):
@@ -205,6 +206,7 @@ def test_variable_rate(run, tmp_path):
     for kind in ("mp4", "mkv"):
         path = make_video(tmp_path / f"vfr.{kind}", width=128, height=96, fps=25, pts_ms=pts_ms, audio=None)
         got = run(path, [CENTERED])
+        assert len(got.rows[0]) == 145, "14.54 s; an encoder's duration of a frame before the last reaches further"
         wanted = [int(np.searchsorted(pts_ms, k * 100 + 50, side="right") - 1) for k in range(len(got.rows[0]))]
         shown = [n for (n,) in got.numbers(read_frame_number)]
         assert shown[: len(shown) - 1] == wanted[: len(shown) - 1]
@@ -298,11 +300,11 @@ def test_avi_with_b_frames_keeps_the_decoders_order(run, shared, name):
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         stream.codec_context.thread_count = 1
-        pictures = [Image.fromarray(f.to_ndarray(format="rgb24")) for f in file.decode(stream)]
+        pictures = [Image.fromarray(f.to_ndarray(format="rgb24")) for f in islice(file.decode(stream), 40)]
         fps = float(stream.average_rate)
     got = run(path, [Tap(SMALL, Grid(round(NS / fps), round(NS / fps), len(pictures)))])
     assert got.valid[0].all()
-    for k in range(0, len(pictures), 9):
+    for k in range(0, len(pictures), 3):
         assert (got.rows[0][k, 0] == np.asarray(pictures[k].resize((128, 96), Image.Resampling.BILINEAR))).all(), k
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from extract.decode.sampling import ffmpeg_r8_slots, rounded_linspace, select
@@ -252,6 +252,56 @@ def test_slots_ascend_within_the_clip(clip):
     slots = ffmpeg_r8_slots(*clip)
     assert (np.diff(slots) >= 0).all()
     assert len(slots) == 0 or (slots[0] >= 0 and slots[-1] <= len(clip[0]) - 1)
+
+
+def rint(x: float) -> int:
+    return int(np.rint(x))
+
+
+def by_the_rule(pts_s, duration_s) -> list[int]:
+    """The rule of ``-r 8`` step by step, as spec section 1.2 states what ffmpeg 5.1.9 was measured to do."""
+    written: list[int] = []
+    repeated = [0, 0, 0]
+    for i, (p, d) in enumerate(zip(pts_s, duration_s, strict=True)):
+        lasts = rint(8 * d) if rint(8 * d) > 0 else min(8 * d, 1)
+        early, late = 8 * p - len(written), 8 * p - len(written) + lasts
+        if early < 0 and late > 0:
+            early = 0
+        copies, of_previous = 1, 0
+        if late < -1.1:
+            copies = 0
+        elif late > 1.1:
+            copies = rint(late)
+            of_previous = rint(early - 0.6) if early > 1.1 else 0
+        written += [max(i - 1, 0)] * min(of_previous, copies)
+        written += [i] * (copies - min(of_previous, copies))
+        repeated = [min(of_previous, copies), *repeated[:2]]
+    return written + [len(pts_s) - 1] * sorted(repeated)[1]
+
+
+@settings(max_examples=400)
+@given(frames(), st.none() | st.sampled_from([1, 33, 41, 125, 1000]))
+def test_the_rule_on_gaps_and_variable_rates(clip, nominal_ms):
+    pts, duration = clip
+    if nominal_ms is not None:  # as containers have it that know one duration for all frames
+        duration = np.full_like(duration, nominal_ms * MS)
+    assert ffmpeg_r8_slots(pts, duration).tolist() == by_the_rule((pts / NS).tolist(), (duration / NS).tolist())
+
+
+@pytest.mark.parametrize(
+    ("pts_s", "slots"),
+    [
+        # one frame per second: the pictures before a gap's end are copies of the frame before
+        ([0, 1, 2], [0] * 8 + [1] * 8 + [2] * 8),
+        ([0, 0.5], [0] * 8 + [1] * 4),
+        ([0], [0] * 8),
+    ],
+)
+def test_slides(pts_s, slots):
+    pts = np.asarray(pts_s) * NS
+    got = ffmpeg_r8_slots(pts.astype(np.int64), np.full(len(pts), NS)).tolist()
+    assert got == by_the_rule(pts_s, [1.0] * len(pts_s))
+    assert got == slots
 
 
 @given(frames(), st.integers(1, 9))

@@ -220,10 +220,13 @@ def test_a_gap_is_silence_in_its_place_and_not_valid():
     x = timed_sound(np.arange(96_000) / 16_000)[None]
     pieces = [(f, s) for f, s in in_pieces(x, 16_000, 1000) if not 2.3 <= s < 4.1]
     got = cut(windows_of(WHOLE, Grid(count=6), 6.0), pieces)
-    assert [w.valid for w in got] == [1, 1, 0, 0, 0, 1]
+    assert [w.valid for w in got] == [1, 1, 0, 0, 1, 1], "row 4 lacks an eighth, row 2 two thirds"
+    gap = np.r_[37_000:66_000]
+    heard = x[0].copy()
+    heard[gap] = 0
     for w in got:
         if w.valid:
-            assert (w.samples == x[0, w.row * 16_000 :][:16_000]).all()
+            assert (w.samples == heard[w.row * 16_000 :][:16_000]).all()
         else:
             assert not w.samples.any()
             assert w.source_ns == -1
@@ -232,7 +235,7 @@ def test_a_gap_is_silence_in_its_place_and_not_valid():
     ):
         cut(windows_of(WHOLE, Grid(count=6, short="error"), 6.0), pieces)
     again = cut(windows_of(WHOLE, Grid(count=6, short="repeat_last"), 6.0), pieces)
-    assert all((w.samples == x[0, 16_000:32_000]).all() and w.source_ns == NS for w in again[2:5])
+    assert all((w.samples == x[0, 16_000:32_000]).all() and w.source_ns == NS for w in again[2:4])
     joined = cut(windows_of(replace(WHOLE, resample="moviepy"), Grid(count=6), 6.0), pieces)
     assert [w.valid for w in joined] == [1, 1, 1, 1, 0, 0], "moviepy's ffmpeg runs the pieces together"
 

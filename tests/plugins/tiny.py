@@ -47,10 +47,19 @@ def _frames() -> torch.nn.Module:
 
 
 def _clips() -> torch.nn.Module:
-    from torch import nn
+    """Any number of frames: what is made of each, and the mean over time."""
+    import torch
 
-    layers = nn.Conv2d(12, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, DIM)
-    return nn.Sequential(nn.Flatten(1, 2), *layers)  # (n, t, 3, h, w): time is folded into the channels
+    class Clips(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _frames()
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            rows: torch.Tensor = self.net(frames).unflatten(0, frames.shape[:2]).mean(dim=1)
+            return rows
+
+    return Clips()
 
 
 def _sound() -> torch.nn.Module:
