@@ -187,6 +187,8 @@ class _SoundPass:
 
     def _each(self, step: Callable[[Windows], Iterator[Window]]) -> Iterator[Event]:
         for position, cutter in list(self._cutters.items()):
+            if cutter.done:  # else it would keep all that follows
+                continue
             try:
                 for window in step(cutter):
                     yield _block(position, window)

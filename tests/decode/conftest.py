@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backbones.spec import Frames
+from backbones.spec import Frames, Sound
 from extract.decode.clip import decode
 from extract.decode.events import Block, Broken, Opened
 from extract.decode.frame_pass import BLOCK_BYTES
 from extract.errors import ClipError
-from extract.grid import NS
+from extract.grid import NS, Grid
 from extract.plan import Limits, Tap
+
+_SMALL = Frames(1, (96, 128), None)
+EVERYTHING = (
+    Tap(_SMALL, Grid(NS // 10, NS // 10)),
+    Tap(replace(_SMALL, jpeg="mjpeg_200k"), Grid(NS // 8, NS // 8, 80, sampling="ffmpeg_r8", short="stretch")),
+    Tap(Sound(16_000, 15_600), Grid()),
+    Tap(Sound(16_000, 15_600, resample="moviepy"), Grid(count=10)),
+)
 
 
 @dataclass
@@ -103,3 +113,26 @@ def _run(
 def run() -> Callable[..., Clip]:
     """``run(path, taps, start_s, stop_s, limits=, skip_unneeded=)`` -> Clip; ClipErrors of the whole clip are raised."""
     return _run
+
+
+@pytest.fixture(scope="session")
+def outcome(run: Callable[..., Clip]) -> Callable[..., dict[int, ClipError]]:
+    """The errors by tap of `run`; one that concerns the whole clip stands for all of them."""
+
+    def errors(path: Path, taps: Sequence[Tap] = EVERYTHING, *span: float, **options: Any) -> dict[int, ClipError]:
+        try:
+            return run(path, taps, *span, **options).errors
+        except ClipError as error:
+            return dict.fromkeys(range(len(taps)), error)
+
+    return errors
+
+
+@pytest.fixture(scope="session")
+def truth() -> Callable[..., Any]:
+    """``truth(path, fps)``: see truth.py; with importlib imports, tests cannot import their siblings."""
+    spec = importlib.util.spec_from_file_location("decode_truth", Path(__file__).with_name("truth.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["decode_truth"] = module
+    spec.loader.exec_module(module)
+    return module.truth
