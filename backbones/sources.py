@@ -59,8 +59,12 @@ def parse_source(text: str) -> Source:
 
 
 def digests(backbone: Backbone) -> tuple[str | None, ...]:
-    """The digest that names each entry of `backbone.weights`: that of its first publication that has one."""
-    return tuple(next((w.sha256 for w in entry if w.sha256), None) for entry in backbone.weights)
+    """What names each entry of `backbone.weights`: the first 8 hex digits of its first publication that has a digest.
+
+    Publishers put 8 digits into file names. Naming weights by no more of them keeps every key when a full digest becomes
+    known; files are checked against all digits there are.
+    """
+    return tuple(next((w.sha256[:8] for w in entry if w.sha256), None) for entry in backbone.weights)
 
 
 def published_first(entry: tuple[Weights, ...]) -> tuple[Weights, ...]:

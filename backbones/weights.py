@@ -28,7 +28,7 @@ def weights_id(backbone: Backbone, source: Source, allow_unverified: bool = Fals
     Returns
     -------
     str
-        ``random:<seed>``; ``sha256:<published digest>`` of the official weights, for which no file is needed, joined by ``+``
+        ``random:<seed>``; ``sha256:<8 published digits>`` of the official weights, for which no file is needed, joined by ``+``
         where there are several files; a folder whose files match what was published gives the same id, whichever publication
         of those weights it holds. ``file:<full sha256>`` (joined likewise) as soon as one file is not verified
 

@@ -42,7 +42,7 @@ def job(what: Job) -> str:
             if what.clips
             else 0.0
         )
-        mb, gmac = rows * float(np.prod(feature.backbone.dims)) * 4 / 1e6, rows * feature.backbone.gmacs
+        mb, gmac = rows * float(np.prod(feature.backbone.dims)) * 4 / 1e6, rows * feature.gmacs
         total_mb, total_gmac = total_mb + mb, total_gmac + gmac
         lines.append(f"{feature.key:34}{rows:10.1f}{mb:9.3f}{gmac:11.1f}  {feature.weights_id}")
     lines.append(

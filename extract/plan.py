@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class Feature:
     grid
         the row axis
     weights_id
-        which trained weights: ``sha256:<published digest>``, ``file:<sha256 of an unverified file>`` or ``random:<seed>``
+        which trained weights: ``sha256:<8 digits>``, ``file:<sha256 of an unverified file>`` or ``random:<seed>``
     precision
         arithmetic of the network; rows are stored as float32 in every case
     """
@@ -75,6 +76,12 @@ class Feature:
     def identity_json(self) -> str:
         """The identity in its canonical form, the one that is hashed and stored."""
         return canonical_json(self.identity)
+
+    @property
+    def gmacs(self) -> float:
+        """Multiply-adds of one row in units of 1e9: the backbone's figure, scaled where it is fed more or fewer pixels."""
+        fed, own = (sum(_values(view) for view in views) for views in (self.views, self.backbone.views))
+        return self.backbone.gmacs * fed / own
 
     @property
     def key(self) -> str:
@@ -133,6 +140,10 @@ class Plan:
         wanted = set(keys)
         taps = (Tap(v, f.grid) for f in self.features if f.key in wanted for v in f.views)
         return tuple(dict.fromkeys(taps))
+
+
+def _values(view: View) -> int:
+    return math.prod(view.input_shape)
 
 
 def canonical_json(value: Any) -> str:

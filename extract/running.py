@@ -250,7 +250,7 @@ def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
     """Runs of some length tell how fast this machine is; start-up would drown in shorter ones."""
     keys = [key for chunk in chunks for todo in chunk.todos for key in todo.keys]
     rows = {feature.key: feature.grid.count or 10 for feature in plan.features}
-    gmac = sum(plan.feature(key).backbone.gmacs * rows[key] for key in keys)
+    gmac = sum(plan.feature(key).gmacs * rows[key] for key in keys)
     share = summary.computed / sum(len(chunk.todos) for chunk in chunks)
     if summary.seconds["wall"] > SHORT_S and gmac * share:
         remember(Rate(gmac * share / summary.seconds["wall"]))

@@ -46,10 +46,10 @@ def lines(
         step()
         timing = stages.best(step, repeats)
         total += timing.wall_s
-        rate = model.feature.backbone.gmacs * len(own[0]) / timing.wall_s
+        rate = model.feature.gmacs * len(own[0]) / timing.wall_s
         yield (
             f"{key:34} {len(own[0]):3d} rows in batches of {model.batch:3d}    {timing.wall_s:7.3f} s wall "
-            f"({timing.wall_s / len(own[0]) * 1e3:.2f} ms per row, at most {rate:.0f} GMAC/s)"
+            f"({timing.wall_s / len(own[0]) * 1e3:.2f} ms per row, {rate:.0f} GMAC/s)"
         )
     yield f"{'all networks, bare forwards on prepared tensors':62}{total:7.3f} s wall"
     sealed, raw, size = stages.sealing(plan.features, 64, folder, repeats)

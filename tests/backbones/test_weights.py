@@ -53,7 +53,7 @@ def test_a_file_and_a_missing_folder(tmp_path):
 def test_the_official_id_needs_no_file(cache):
     assert weights_id(registry.get("resnet152"), OFFICIAL) == "sha256:394f9c45"
     assert weights_id(registry.get("vggish"), OFFICIAL) == "sha256:10086976"
-    assert weights_id(registry.get("vggish_pca8"), OFFICIAL).startswith("sha256:10086976+4d878af3e306defb")
+    assert weights_id(registry.get("vggish_pca8"), OFFICIAL).endswith("sha256:10086976+4d878af3")
     assert weights_id(registry.get("vggish"), Source("random", seed=7)) == "random:7"
     assert not cache.exists()
 
@@ -62,7 +62,7 @@ def test_the_official_id_needs_no_file(cache):
 def test_a_folder_with_the_published_file_has_the_official_id(published, digest):
     backbone, folder = published(("a.pth", "old.pth"), digest=digest)
     official = weights_id(backbone, OFFICIAL)
-    assert official == f"sha256:{backbone.weights[0][0].sha256}"
+    assert official == f"sha256:{backbone.weights[0][0].sha256[:8]}"
     assert weights_id(backbone, in_folder(folder)) == official
     (folder / "a.pth").unlink()  # the older publication of the same weights
     assert weights_id(backbone, in_folder(folder)) == official
@@ -157,7 +157,7 @@ def test_an_unverified_file_in_the_cache_does_not_stand_in_for_official_weights(
     shutil.copy(folder / "other.pt", cache)
     with pytest.raises(WeightsMissing, match=r"the weight file a\.pth is not on this machine"):
         weights.locate(backbone, OFFICIAL, allow)
-    assert weights_id(backbone, OFFICIAL, allow) == f"sha256:{entry[0].sha256}"
+    assert weights_id(backbone, OFFICIAL, allow) == f"sha256:{entry[0].sha256[:8]}"
 
 
 def test_a_file_is_hashed_once(published, monkeypatch):
