@@ -1,27 +1,85 @@
-"""Decoding ahead of the models: a few clips at a time on threads, each behind a short queue, so that memory stays bounded."""
+"""Decoding ahead of the models: a few clips at a time on threads, in memory bounded for all of them together."""
 
 from __future__ import annotations
 
-import queue
+import os
+import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from extract.chunk import Todo
 from extract.decode.clip import decode
-from extract.decode.events import Event
+from extract.decode.events import Block, Event
 from extract.errors import Bug, ExtractError
 from extract.plan import Limits, Plan, Tap
 
-BLOCKS_AHEAD = 3
+BYTES_AHEAD = 96 * 1024 * 1024  # some six LLP clips, or twelve blocks of a long one
+SMALLEST_BYTES = 4096  # what an event without pixels counts for
 _POLL_S = 0.1
 
 
 class StoppedError(Exception):
     """The run was asked to stop in the middle of a clip: what came of it is dropped, the next run computes it."""
+
+
+class Shelf:
+    """Events on their way from the decoders to the models, of all clips together; bounded in bytes.
+
+    The clip that is being consumed may always hand over one more, so that clips decoded ahead of it cannot block it.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._used = 0
+        self._events: dict[str, deque[tuple[Event | ExtractError | None, int]]] = {}
+        self._served = ""
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, clip_id: str, item: Event | ExtractError | None) -> bool:
+        """Lay an item down for whoever consumes the clip, as soon as there is room; False: nobody will take it any more."""
+        size = max(SMALLEST_BYTES, item.data.nbytes if isinstance(item, Block) else 0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._admits(clip_id, size))
+            if self._closed:
+                return False
+            self._events.setdefault(clip_id, deque()).append((item, size))
+            self._used += size
+            self._changed.notify_all()
+            return True
+
+    def take(self, clip_id: str, stopping: Callable[[], bool]) -> Event | ExtractError | None:
+        """The clip's next item.
+
+        Raises
+        ------
+        StoppedError
+            `stopping` turned true first
+        """
+        with self._changed:
+            self._served = clip_id
+            self._changed.notify_all()
+            while not self._changed.wait_for(lambda: bool(self._events.get(clip_id)), timeout=_POLL_S):
+                if stopping():
+                    raise StoppedError
+            item, size = self._events[clip_id].popleft()
+            self._used -= size
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Nobody takes anything any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _admits(self, clip_id: str, size: int) -> bool:
+        return self._used + size <= self._limit or (clip_id == self._served and not self._events.get(clip_id))
 
 
 @dataclass(slots=True)
@@ -35,17 +93,12 @@ class Decoding:
     todo: Todo
     taps: tuple[Tap, ...]
     stopping: Callable[[], bool]
+    shelf: Shelf
     cpu_s: float = 0.0
-    _queue: queue.Queue[Event | ExtractError | None] = field(default_factory=lambda: queue.Queue(maxsize=BLOCKS_AHEAD))
 
     def __iter__(self) -> Iterator[Event]:
         while True:
-            try:
-                item = self._queue.get(timeout=_POLL_S)
-            except queue.Empty:
-                if self.stopping():
-                    raise StoppedError from None
-                continue
+            item = self.shelf.take(self.todo.clip.clip_id, self.stopping)
             if item is None:
                 return
             if isinstance(item, ExtractError):
@@ -56,7 +109,7 @@ class Decoding:
 
 
 class Ahead:
-    """Decodes `todos` in order on `threads` threads; the clip being consumed and the next ones are open, no more.
+    """Decodes `todos` in order on `threads` threads, as far ahead of their consumption as BYTES_AHEAD allows.
 
     Parameters
     ----------
@@ -68,10 +121,17 @@ class Ahead:
         clips decoded side by side, >= 1
     stopping
         once true, nothing more is given out
+    niceness
+        added to that of the decoding threads: where the models run on the same cores, they should not be interrupted by what
+        is needed seconds later
     """
 
-    def __init__(self, todos: Sequence[Todo], plan: Plan, threads: int, stopping: Callable[[], bool]) -> None:
-        self._decodings = [Decoding(todo, plan.taps(todo.keys), stopping) for todo in todos]
+    def __init__(
+        self, todos: Sequence[Todo], plan: Plan, threads: int, stopping: Callable[[], bool], niceness: int = 0
+    ) -> None:
+        self._shelf = Shelf(BYTES_AHEAD)
+        self._decodings = [Decoding(todo, plan.taps(todo.keys), stopping, self._shelf) for todo in todos]
+        self._niceness = niceness
         self._limits = plan.limits
         self._next = 0
         self._lock = threading.Lock()
@@ -89,10 +149,13 @@ class Ahead:
 
     def __exit__(self, *_: object) -> None:
         self._cancelled.set()
+        self._shelf.close()
         for thread in self._threads:
             thread.join(timeout=5.0)
 
     def _work(self) -> None:
+        if self._niceness and sys.platform == "linux":  # elsewhere it would concern the whole process
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + self._niceness)
         while not self._cancelled.is_set():
             with self._lock:
                 if self._next == len(self._decodings):
@@ -107,7 +170,7 @@ class Ahead:
         try:
             for event in decode(decoding.todo.path, clip.start_ns, clip.stop_ns, decoding.taps, limits):
                 decoding.cpu_s = time.thread_time() - started
-                if not self._put(decoding, event):
+                if not self._shelf.put(clip.clip_id, event):
                     return
             end: ExtractError | None = None
         except ExtractError as error:
@@ -115,16 +178,7 @@ class Ahead:
         except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes is recorded as a Bug and the run goes on
             end = bug(error)
         decoding.cpu_s = time.thread_time() - started
-        self._put(decoding, end)
-
-    def _put(self, decoding: Decoding, item: Event | ExtractError | None) -> bool:
-        while not self._cancelled.is_set():
-            try:
-                decoding._queue.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
+        self._shelf.put(clip.clip_id, end)
 
 
 def bug(error: BaseException) -> Bug:

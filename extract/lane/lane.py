@@ -96,6 +96,7 @@ class Lane:
     def __init__(self, spec: LaneSpec, models: Mapping[str, Model], device: str) -> None:
         self._spec = spec
         self._models = models
+        self._niceness = 10 if device == "cpu" else 0
         self._provenance = provenance(device)
         self._infos = {feature.key: key_info(feature) for feature in spec.plan.features}
 
@@ -111,7 +112,7 @@ class Lane:
             a piece cannot be sealed; what was sealed before stays
         """
         piece = _Piece(time.monotonic())
-        with Ahead(chunk.todos, self._spec.plan, self._spec.decode_threads, stopping) as decodings:
+        with Ahead(chunk.todos, self._spec.plan, self._spec.decode_threads, stopping, self._niceness) as decodings:
             for decoding in decodings:
                 if stopping():
                     break

@@ -20,7 +20,7 @@ from extract.engine.base import make_chunks
 from extract.errors import ClipError, NotFound, PlanError
 from extract.job import Choices
 from extract.lane import LaneSpec, open_lane
-from extract.lane.ahead import BLOCKS_AHEAD, Ahead, StoppedError
+from extract.lane.ahead import SMALLEST_BYTES, Ahead, StoppedError
 from extract.store.catalog import Store, create_store
 
 
@@ -52,12 +52,13 @@ def test_only_a_few_clips_and_blocks_are_ahead(job: api.Job, monkeypatch: pytest
             yield number
 
     monkeypatch.setattr(ahead, "decode", endless)
+    monkeypatch.setattr(ahead, "BYTES_AHEAD", 6 * SMALLEST_BYTES)
     with Ahead(chunk_of(job).todos, job.plan, 2, never) as decodings:
         time.sleep(0.3)
         assert len(made) == 2, "as many clips as threads"
-        assert max(made.values()) <= BLOCKS_AHEAD + 1, "one more is being handed over"
+        assert sum(made.values()) <= 6 + 2, "one more of each clip is being handed over"
         first = iter(next(decodings))
-        assert [next(first) for _ in range(5)] == list(range(5)), "in order"
+        assert [next(first) for _ in range(50)] == list(range(50)), "in order, past what the next clip holds"
         began = time.monotonic()
     assert time.monotonic() - began < 2.0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
