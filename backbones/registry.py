@@ -23,7 +23,7 @@ from extract.errors import PlanError, nearest
 GROUP = "extract.backbones"
 PLUGINS = "EXTRACT_PLUGINS"
 MACHINERY = frozenset(
-    {"download", "known", "layouts", "random", "registry", "sources", "spec", "state", "testing", "weights"}
+    {"download", "known", "layouts", "random", "registry", "sources", "spec", "state", "testing", "views", "weights"}
 )
 
 _zoo: dict[str, tuple[Backbone, str]] = {}

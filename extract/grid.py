@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NS = 1_000_000_000
-Sampling = Literal["ffmpeg_r8", "centered", "every", "linspace"]
+Sampling = Literal["ffmpeg_r8", "centered", "every", "linspace", "interval"]
 Short = Literal["stretch", "repeat_last", "zeros", "error"]
 
 
@@ -46,8 +46,8 @@ class Grid:
                 raise ValueError(f"Grid.{name} must be >= 1, got {getattr(self, name)}")
         if self.count is not None and self.count < 1:
             raise ValueError(f"Grid.count must be >= 1 or None, got {self.count}")
-        if self.sampling == "ffmpeg_r8" and self.short != "stretch":
-            raise ValueError("ffmpeg_r8 spreads the clip over its rows: Grid.short must be 'stretch' with it")
+        if self.sampling in ("ffmpeg_r8", "interval") and self.short != "stretch":
+            raise ValueError(f"{self.sampling} spreads the clip over its rows: Grid.short must be 'stretch' with it")
 
     def rows(self, duration_ns: int) -> int:
         """Rows on a clip of that length: `count`, or the duration in hops, rounded half up, and at least one."""

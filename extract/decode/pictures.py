@@ -15,7 +15,7 @@ from PIL import Image
 
 from backbones.spec import Frames
 from extract.decode.resize import Picture, Source
-from extract.errors import Undecodable
+from extract.errors import PlanError, Undecodable
 
 
 class Upright:
@@ -151,8 +151,10 @@ def resized(picture: Picture | Source, view: Frames, aspect: Fraction) -> Pictur
 
 def resized_height_width(height: int, width: int, view: Frames, aspect: Fraction) -> tuple[int, int]:
     """Height and width to which the view resizes a picture, before it crops."""
-    if not isinstance(view.resize, int):
+    if isinstance(view.resize, tuple):
         return view.resize
+    if view.resize == "openl3":
+        raise PlanError("the rule openl3 is not made yet")
     shown = max(1, round(width * aspect)) if view.aspect == "display" else width
     return short_side(height, shown, view.resize)
 
