@@ -150,6 +150,12 @@ class TooLarge(ClipError):
     reason = "too_large"
 
 
+class TooSmall(ClipError):
+    """The picture is smaller than a view takes; the message says what it needs."""
+
+    reason = "too_small"
+
+
 class TooShort(ClipError):
     """The clip is shorter than its grid and the policy for that is ``error``."""
 
@@ -178,5 +184,6 @@ def nearest(name: str, known: list[str], what: str) -> UnknownName:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known))}"
+    some = ", ".join(sorted(known)[:20]) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {some}"
     return UnknownName(f"no {what} is called {name!r}; {hint}")

@@ -71,11 +71,20 @@ def missing_lines(what: Job) -> list[str]:
 def view_line(view: View) -> str:
     """A view in one line."""
     if isinstance(view, Frames):
-        size = f"short side {view.resize}" if isinstance(view.resize, int) else "squash {}x{}".format(*view.resize)
+        if view.resize == "openl3":
+            size = "as openl3 resizes"
+        elif isinstance(view.resize, int):
+            size = f"short side {view.resize}"
+        else:
+            size = "squash {}x{}".format(*view.resize)
         crop = f", centre crop {view.crop}" if view.crop else ""
         jpeg = ", through mjpeg at 200 kb/s" if view.jpeg else ""
-        return f"{view.count} RGB frame{'s' * (view.count > 1)}, {size}{crop}{jpeg}"
-    mel = f", {view.spectrogram.n_mels} log-mel bands" if view.spectrogram else ""
+        return f"{view.count} RGB frame{'s' * (view.count > 1)}, {size}{crop}, {view.interpolation}{jpeg}"
+    mel = (
+        f", {view.spectrogram.bands} {'log-mel bands' if view.spectrogram.n_mels else 'bins'}"
+        if view.spectrogram
+        else ""
+    )
     return f"{view.samples} samples at {view.rate_hz} Hz ({view.resample}){mel}"
 
 

@@ -40,7 +40,7 @@ class Block:
     first_row
         of the block
     data
-        (k, t, h, w, 3) uint8, or (k, samples) float32
+        (k, t, h, w, 3) uint8, or float32 where the view's interpolation is ``linear``; or (k, samples) float32
     valid
         (k,) uint8
     source_ns

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from backbones.spec import Frames
 from extract.decode.events import Block, Broken, Event, Int
-from extract.decode.pictures import Mjpeg, ToRgb, Upright, resized, resized_height_width
+from extract.decode.linear import Levels
+from extract.decode.pictures import Mjpeg, ToRgb, Upright, dtype_of, resized, resized_height_width
 from extract.decode.resize import Picture, Source
 from extract.decode.sampling import Selection
 from extract.decode.survey import Survey, reason
 from extract.decode.timeline import Timeline
-from extract.errors import ClipError, TooLarge, Truncated, Undecodable
+from extract.errors import ClipError, TooLarge, TooSmall, Truncated, Undecodable
 
 BLOCK_BYTES = 8 * 1024 * 1024
 SKIPPABLE = ("h264", "hevc")
@@ -50,16 +51,22 @@ class FrameTap:
     index: Int = field(init=False)
     wanted: set[int] = field(init=False)
     row: int = 0
-    cache: dict[int, Picture] = field(default_factory=dict)
-    pending: list[NDArray[np.uint8]] = field(default_factory=list)
+    cache: dict[int, Picture | Levels] = field(default_factory=dict)
+    pending: list[NDArray[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # behind the JPEG stage frames are known by their slot, because two slots of one frame differ
         self.index = self.selection.index if self.view.jpeg else self.selection.source
         self.wanted = {int(i) for i in np.unique(self.index) if i >= 0}
 
-    def keep(self, at: int, picture: Source, aspect: Fraction, made: dict[tuple[Any, ...], Picture]) -> None:
-        """Make the view's picture of a frame, unless `made` holds one of the same size already."""
+    def keep(self, at: int, picture: Source, aspect: Fraction, made: dict[tuple[Any, ...], Picture | Levels]) -> None:
+        """Make the view's picture of a frame, unless `made` holds one of the same size already.
+
+        Raises
+        ------
+        TooSmall
+            the view takes no picture of this size
+        """
         size = (self.view.resize, self.view.crop, self.view.interpolation, self.view.aspect)
         if size not in made:
             made[size] = resized(picture, self.view, aspect)
@@ -67,7 +74,7 @@ class FrameTap:
 
     def complete(self, upto: int) -> Iterator[Block]:
         """The rows whose frames have all been seen, as blocks of bounded size."""
-        blank = np.zeros((*self.view.height_width, 3), dtype=np.uint8)
+        blank = np.zeros((*self.view.height_width, 3), dtype=dtype_of(self.view))
         while self.row < len(self.index) and self.index[self.row].max() <= upto:
             self.pending.append(np.stack([blank if i < 0 else self.cache[int(i)] for i in self.index[self.row]]))
             self.row += 1
@@ -107,7 +114,7 @@ class FramePass:
     """
 
     def __init__(self, survey: Survey, timeline: Timeline, taps: list[FrameTap], skip_unneeded: bool) -> None:
-        self._survey, self._timeline, self._taps = survey, timeline, taps
+        self._survey, self._timeline, self._taps = survey, timeline, list(taps)
         self._upright, self._to_rgb, self._mjpeg = Upright(), ToRgb(), Mjpeg()
         self._slots = next((tap.selection.slots for tap in taps if tap.view.jpeg), np.zeros(0, dtype=np.int64))
         self._slot = 0
@@ -152,6 +159,8 @@ class FramePass:
                         raise MismatchError
                     self._needed.discard(position)
                     yield from self._take(frame, position)
+                if self.done:
+                    return
                 if position >= self._last_needed:
                     yield from self.close()
                     return
@@ -195,22 +204,28 @@ class FramePass:
         aspect = Fraction(self._survey.video.sample_aspect_ratio or 1)
         if turned:
             aspect = 1 / aspect
-        for tap in self._taps:
-            self._check_size(*resized_height_width(upright.height, upright.width, tap.view, aspect), "a resized frame")
         if position in self._raw:
-            picture = Source(self._to_rgb(upright))
-            made: dict[tuple[Any, ...], Picture] = {}
-            for tap in self._taps:
-                if not tap.view.jpeg and position in tap.wanted:
-                    tap.keep(position, picture, aspect, made)
+            yield from self._keep(position, Source(self._to_rgb(upright)), aspect, jpeg=False)
         while self._slot < len(self._slots) and self._slots[self._slot] == position:
-            picture, made = Source(self._mjpeg(upright)), {}
-            for tap in self._taps:
-                if tap.view.jpeg and self._slot in tap.wanted:
-                    tap.keep(self._slot, picture, aspect, made)
+            yield from self._keep(self._slot, Source(self._mjpeg(upright)), aspect, jpeg=True)
             self._slot += 1
         for tap in self._taps:
             yield from tap.complete(self._slot - 1 if tap.view.jpeg else position)
+        self.done = not self._taps
+
+    def _keep(self, at: int, picture: Source, aspect: Fraction, *, jpeg: bool) -> Iterator[Event]:
+        """Make the pictures of those views that want them; one for which they are too small fails alone."""
+        made: dict[tuple[Any, ...], Picture | Levels] = {}
+        for tap in list(self._taps):
+            if bool(tap.view.jpeg) != jpeg or at not in tap.wanted:
+                continue
+            try:
+                size = resized_height_width(picture.height, picture.width, tap.view, aspect)
+                self._check_size(*size, "a resized frame")
+                tap.keep(at, picture, aspect, made)
+            except TooSmall as error:
+                self._taps.remove(tap)
+                yield Broken(tap.position, TooSmall(f"{self._survey.path}: {error}"))
 
     def _check_size(self, height: int, width: int, what: str) -> None:
         limit = self._survey.limits.pixels

@@ -1,4 +1,4 @@
-"""From a decoded frame to the uint8 picture a view asks for: upright, through JPEG where asked, resized as PIL does."""
+"""From a decoded frame to the picture a view asks for: upright, through JPEG where asked, resized by the view's rule."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from backbones.spec import Frames
+from extract.decode.linear import Levels, cv2_linear, linear
 from extract.decode.resize import Picture, Source
-from extract.errors import PlanError, Undecodable
+from extract.errors import TooSmall, Undecodable
+
+_OPENL3_CROP, _OPENL3_SHORT = 224, 256
 
 
 class Upright:
@@ -122,11 +125,24 @@ class Mjpeg:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def resized(picture: Picture | Source, view: Frames, aspect: Fraction) -> Picture:
-    """The picture as the view wants it, by PIL's antialiased filters.
+def dtype_of(view: Frames) -> type[np.uint8 | np.float32]:
+    """What the view's pictures are made of: whole levels, or float32 levels where nothing is rounded."""
+    return np.float32 if view.interpolation == "linear" else np.uint8
 
-    The horizontal axis always goes first, as in every Pillow up to 12. Pillow 13 changed the order for pictures that become
-    much lower than narrower, and with it their bits (docs/adr/0009-resize-with-numba.md).
+
+def resized(picture: Picture | Source, view: Frames, aspect: Fraction) -> Picture | Levels:
+    """The picture as the view wants it.
+
+    PIL's filters go along the horizontal axis first, as in every Pillow up to 12. Pillow 13 changed the order for pictures that
+    become much lower than narrower, and with it their bits (docs/adr/0009-resize-with-numba.md).
+
+    The rule ``openl3`` is that of openl3 0.4.2 (``_preprocess_image_batch``), by the size of the upright picture:
+
+    * 224 x 224: levels become ``2 x - 255``;
+    * a short side above 256: it becomes 256, the centre is cut out, levels stay;
+    * a short side of 224 to 256: the centre is cut out and its highest level becomes 255, unless it is 1 or less, so that a
+      black picture stays black. openl3 takes the highest level of the array it is given, which may be a whole video; here it
+      is each picture's own, so that its numbers do not depend on its neighbours.
 
     Parameters
     ----------
@@ -139,24 +155,74 @@ def resized(picture: Picture | Source, view: Frames, aspect: Fraction) -> Pictur
 
     Returns
     -------
-    (height, width, 3) uint8
+    (height, width, 3)
+        uint8; for the interpolation ``linear`` float32 in the same unit: 255 is white. In [0, 255], but for the first case of
+        ``openl3``, in [-255, 255]
+
+    Raises
+    ------
+    TooSmall
+        the rule ``openl3`` takes no picture with a side below 224 pixels
     """
     source = picture if isinstance(picture, Source) else Source(picture)
-    out_h, out_w = resized_height_width(source.height, source.width, view, aspect)
-    if view.crop is None:
-        return source.resized((out_h, out_w), (0, 0, out_h, out_w), view.interpolation)
-    top, left = round((out_h - view.crop) / 2.0), round((out_w - view.crop) / 2.0)  # as torchvision's CenterCrop
-    return source.resized((out_h, out_w), (top, left, view.crop, view.crop), view.interpolation)
+    size = resized_height_width(source.height, source.width, view, aspect)
+    crop = _centre(size, view)
+    if view.interpolation == "cv2_linear":
+        return cv2_linear(source.picture, size, crop)
+    if view.resize == "openl3":
+        shown = _shown(source.height, source.width, view, aspect)
+        return _openl3_levels(linear(source.picture, size, crop, "float64"), shown)
+    if view.interpolation == "linear":
+        return linear(source.picture, size, crop)
+    return source.resized(size, crop, view.interpolation)
 
 
 def resized_height_width(height: int, width: int, view: Frames, aspect: Fraction) -> tuple[int, int]:
-    """Height and width to which the view resizes a picture, before it crops."""
+    """Height and width to which the view resizes a picture, before it crops.
+
+    Raises
+    ------
+    TooSmall
+        see :func:`resized`
+    """
     if isinstance(view.resize, tuple):
         return view.resize
+    shown = _shown(height, width, view, aspect)
+    if isinstance(view.resize, int):
+        return short_side(*shown, view.resize)
+    if min(shown) < _OPENL3_CROP:
+        raise TooSmall(
+            f"a picture of {shown[1]}x{shown[0]} is smaller than the {_OPENL3_CROP}x{_OPENL3_CROP} pixels "
+            "that openl3's rule needs; use a larger version of the video, or a backbone whose view resizes every picture"
+        )
+    scale = min(1.0, float(_OPENL3_SHORT) / min(shown))
+    return round(scale * shown[0]), round(scale * shown[1])
+
+
+def _shown(height: int, width: int, view: Frames, aspect: Fraction) -> tuple[int, int]:
+    """Height and width of the picture, with square pixels where the view asks for the aspect of the display."""
+    return height, max(1, round(width * aspect)) if view.aspect == "display" else width
+
+
+def _centre(size: tuple[int, int], view: Frames) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what the view keeps of a resized picture."""
+    if view.crop is None:
+        return 0, 0, *size
     if view.resize == "openl3":
-        raise PlanError("the rule openl3 is not made yet")
-    shown = max(1, round(width * aspect)) if view.aspect == "display" else width
-    return short_side(height, shown, view.resize)
+        top, left = (side // 2 - view.crop // 2 for side in size)
+    else:
+        top, left = (round((side - view.crop) / 2.0) for side in size)  # as torchvision's CenterCrop
+    return top, left, view.crop, view.crop
+
+
+def _openl3_levels(levels: Levels, shown: tuple[int, int]) -> Levels:
+    """The levels that, divided by 255, are what openl3 gives its network for a picture of that height and width."""
+    if shown == (_OPENL3_CROP, _OPENL3_CROP):
+        return levels * np.float32(2) - np.float32(255)
+    if min(shown) > _OPENL3_SHORT:
+        return levels
+    highest = np.maximum(levels.max(), np.float32(1))
+    return levels * np.float32(255 / highest)
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 PIL resamples one axis after the other with fixed-point weights of 22 bits and rounds to uint8 in between. The same integers are
 computed here on a transposed copy, so that the inner loops run along memory and the compiler makes vector instructions of
 them; views of one frame share the transposition, and what a crop drops is never computed. Tests hold every result to PIL's, bit
-for bit.
+for bit. What looks at two pixels per axis only is in linear.py.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Source:
     """
 
     def __init__(self, picture: Picture) -> None:
+        self.picture = np.ascontiguousarray(picture)
         self.height, self.width = picture.shape[:2]
-        self._columns = np.empty((self.width, 3, self.height), dtype=np.uint8)
-        _turn(picture, self._columns)
+        self._columns: Picture | None = None
 
     def resized(
         self, size: tuple[int, int], crop: tuple[int, int, int, int], interpolation: str = "bilinear"
@@ -55,6 +55,9 @@ class Source:
             what ``PIL.Image.resize((w, h), filter)`` and ``crop`` give
         """
         top, left, height, width = crop
+        if self._columns is None:
+            self._columns = np.empty((self.width, 3, self.height), dtype=np.uint8)
+            _turn(self.picture, self._columns)
         narrow = np.empty((width, 3 * self.height), dtype=np.uint8)
         _along(
             self._columns.reshape(self.width, 3 * self.height),

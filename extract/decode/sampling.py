@@ -59,7 +59,8 @@ def select(grid: Grid, per_row: int, windows_ns: Int, pts_ns: Int, duration_ns: 
     Raises
     ------
     TooShort
-        the clip ends before its windows do, and the policy is ``error``
+        the clip ends before its windows do, and the policy is ``error``; or it has fewer frames than rows, and the rule is
+        ``interval``
     """
     total = len(windows_ns) * per_row
     end_ns = np.append(pts_ns[1:], pts_ns[-1] + max(int(duration_ns[-1]), 1))
@@ -67,6 +68,8 @@ def select(grid: Grid, per_row: int, windows_ns: Int, pts_ns: Int, duration_ns: 
         slots = ffmpeg_r8_slots(pts_ns, duration_ns)
         return Selection(rounded_linspace(len(slots), total).reshape(-1, per_row), _ones(windows_ns), slots)
     slots = np.arange(len(pts_ns), dtype=np.int64)
+    if grid.sampling == "interval":
+        return Selection(intervals(len(slots), len(windows_ns), per_row), _ones(windows_ns), slots)
     if grid.short == "stretch":
         if grid.sampling == "linspace":
             return Selection(rounded_linspace(len(slots), total).reshape(-1, per_row), _ones(windows_ns), slots)
@@ -83,6 +86,38 @@ def select(grid: Grid, per_row: int, windows_ns: Int, pts_ns: Int, duration_ns: 
 def rounded_linspace(n: int, count: int) -> Int:
     """`count` positions spread over ``0 .. n-1``, both ends included, halves rounded to even (numpy's round)."""
     return np.rint(np.linspace(0, n - 1, count)).astype(np.int64)
+
+
+def intervals(n: int, rows: int, per_row: int) -> Int:
+    """The frames of AVE's official visual features: each row gets as many, and the remainder at the clip's end is left out.
+
+    With ``interval = n // rows``, sample i of row l is frame ``int(l * interval + (i / per_row) * interval)``.
+
+    Parameters
+    ----------
+    n
+        frames of the clip
+    rows, per_row
+        rows of the grid, and frames per row
+
+    Returns
+    -------
+    (rows, per_row) int64
+        ascending positions in ``0 .. n-1``
+
+    Raises
+    ------
+    TooShort
+        there are fewer frames than rows; the official code would show the first frame everywhere
+    """
+    interval = n // rows
+    if interval == 0:
+        raise TooShort(
+            f"{n} frames do not give {rows} rows one each, which the sampling rule interval needs; "
+            "the rule linspace spreads few frames over many rows"
+        )
+    shares = np.arange(per_row) / per_row
+    return (np.arange(rows)[:, None] * interval + shares * interval).astype(np.int64)
 
 
 def ffmpeg_r8_slots(pts_ns: Int, duration_ns: Int) -> Int:

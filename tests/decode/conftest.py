@@ -54,7 +54,7 @@ def _check_block(block: Block, view: Any, due: int) -> None:
     assert block.first_row == due, "rows come in ascending order, each once"
     if isinstance(view, Frames):
         assert block.data.shape == (k, view.count, *view.height_width, 3)
-        assert block.data.dtype == np.uint8
+        assert block.data.dtype == (np.float32 if view.interpolation == "linear" else np.uint8)
         assert k == 1 or block.data.nbytes - block.data[0].nbytes < BLOCK_BYTES
         assert block.source_ns.shape == (k, view.count)
     else:

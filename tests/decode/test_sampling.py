@@ -9,9 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from extract.decode.sampling import ffmpeg_r8_slots, rounded_linspace, select
+from backbones.spec import Frames
+from extract.decode.sampling import ffmpeg_r8_slots, intervals, rounded_linspace, select
 from extract.errors import TooShort
 from extract.grid import NS, Grid
+from extract.plan import Tap
+from extract.testing import make_video, read_frame_number
 
 RULES = ("centered", "every", "linspace")
 POLICIES = ("stretch", "repeat_last", "zeros")
@@ -314,6 +317,81 @@ def test_eighty_rows_of_any_clip_are_a_rounded_linspace_over_its_slots(clip, per
     assert (chosen.index.ravel() == positions).all()
     assert (chosen.source.ravel() == slots[positions]).all()
     assert chosen.valid.all()
+
+
+@given(frames(), st.integers(1, 20))
+def test_one_frame_per_row_is_valors_linspace_over_the_jpegs(clip, rows):
+    """VALOR's images: ``np.round(np.linspace(0, N - 1, 10))`` of the N pictures that ``ffmpeg -r 8`` writes."""
+    pts, duration = clip
+    slots = ffmpeg_r8_slots(pts, duration)
+    assume(len(slots))
+    grid = Grid(NS, NS, rows, sampling="ffmpeg_r8", short="stretch")
+    chosen, _ = choose(grid, 1, pts, duration)
+    assert chosen.index[:, 0].tolist() == np.round(np.linspace(0, len(slots) - 1, rows)).astype(int).tolist()
+
+
+def test_valors_ten_of_82_jpegs_by_hand():
+    chosen, _ = choose(Grid(count=10, sampling="ffmpeg_r8", short="stretch"), 1, *steady(30, 10))
+    assert chosen.index[:, 0].tolist() == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81]
+
+
+# ---- interval --------------------------------------------------------------------------------------------------------
+
+
+@given(frames(), st.integers(1, 20), st.integers(1, 20))
+def test_interval_is_aves_loop(clip, rows, per_row):
+    pts, duration = clip
+    grid = Grid(NS, NS, rows, sampling="interval", short="stretch")
+    if len(pts) < rows:
+        with pytest.raises(TooShort, match=f"^{len(pts)} frames do not give {rows} rows one each"):
+            choose(grid, per_row, pts, duration)
+        return
+    chosen, windows = choose(grid, per_row, pts, duration)
+    interval = int(len(pts) / rows)
+    official = [[int(row * interval + (i / per_row) * interval) for i in range(per_row)] for row in range(rows)]
+    assert chosen.index.tolist() == official
+    assert (chosen.source == chosen.index).all()
+    assert chosen.valid.all()
+    assert windows.tolist() == [[k * NS, (k + 1) * NS] for k in range(rows)], "rows keep their nominal windows"
+
+
+@given(st.integers(1, 3000), st.integers(1, 60), st.integers(1, 32))
+def test_interval_stays_in_the_clip_and_in_its_row(n, rows, per_row):
+    assume(n >= rows)
+    index, interval = intervals(n, rows, per_row), n // rows
+    assert index[0, 0] == 0
+    assert (np.diff(index.ravel()) >= 0).all()
+    assert (index // interval == np.arange(rows)[:, None]).all(), "no row shows a frame of the next"
+    assert index[-1, -1] < rows * interval <= n, "the remainder is left out"
+
+
+def test_interval_on_ten_seconds_of_thirty_frames_by_hand():
+    chosen, _ = choose(Grid(count=10, sampling="interval", short="stretch"), 16, *steady(30, 10))
+    assert chosen.index[0].tolist() == [0, 1, 3, 5, 7, 9, 11, 13, 15, 16, 18, 20, 22, 24, 26, 28]
+    assert (chosen.index == chosen.index[0] + 30 * np.arange(10)[:, None]).all()
+
+
+@pytest.mark.parametrize(("begin", "start", "stop"), [(0, 0, 57), (10, 10, 44), (9.5, 10, 44)])
+def test_interval_through_the_decoder(run, tmp_path, begin, start, stop):
+    """57 frames in five rows: eleven each, and two left out; in a span only what appears within it counts, not what stands."""
+    path = make_video(tmp_path / "clip.mp4", width=160, height=120, fps=25, frames=57, b_frames=2, audio=None)
+    view = Frames(4, (96, 128), None, interpolation="cv2_linear")
+    tap = Tap(view, Grid(count=5, sampling="interval", short="stretch"))
+    got = run(path, [tap], begin / 25, None if stop == 57 else stop / 25)
+    interval = (stop - start) // 5
+    wanted = [[start + int(row * interval + (i / 4) * interval) for i in range(4)] for row in range(5)]
+    assert got.numbers(read_frame_number) == wanted
+    assert got.valid[0].tolist() == [1] * 5
+    assert got.windows_ns[0].tolist() == [[k * NS, (k + 1) * NS] for k in range(5)]
+    assert got.source_ns[0].tolist() == [[round((k - begin) * NS / 25) for k in row] for row in wanted]
+
+
+def test_interval_needs_a_frame_per_row(run, tmp_path):
+    path = make_video(tmp_path / "brief.mp4", width=160, height=120, frames=4, audio=None)
+    tap = Tap(Frames(1, (96, 128), None), Grid(count=5, sampling="interval", short="stretch"))
+    error = run(path, [tap]).errors[0]
+    assert error.reason == "too_short"
+    assert str(error).startswith(f"{path}: 4 frames do not give 5 rows one each")
 
 
 def test_a_single_frame_fills_everything():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -122,6 +123,60 @@ def test_cover_art_is_no_video(run, tmp_path, kind):
     assert got.valid[1].all()
 
 
+# ---- pictures in float32 ---------------------------------------------------------------------------------------------
+
+LINEAR = Frames(1, (96, 128), None, interpolation="linear")
+OPENL3 = Frames(2, "openl3", 224, interpolation="linear")
+
+
+def test_linear_views_are_float32_and_blank_rows_too(run, tmp_path):
+    path = make_video(tmp_path / "brief.mp4", width=160, height=120, duration_s=2, audio=None)
+    large = Frames(16, (480, 480), None, interpolation="linear")  # every row is a block, whose type the fixture checks
+    got = run(path, [Tap(LINEAR, Grid(count=4)), Tap(SMALL, Grid(count=4)), Tap(large, Grid(count=3))])
+    assert got.valid[0].tolist() == [1, 1, 0, 0]
+    assert np.abs(got.rows[0] - got.rows[1]).mean() < 8, "in the unit of bytes"
+    assert (got.rows[0] % 1 > 0).any(), "nothing is rounded"
+    assert got.numbers(lambda picture: read_frame_number(np.rint(picture).astype(np.uint8))) == got.numbers(
+        read_frame_number, tap=1
+    )
+
+
+def test_openl3_fails_alone_where_the_picture_is_too_small(run, tmp_path):
+    path = make_video(tmp_path / "small.mp4", width=240, height=180, duration_s=2)
+    sound = Tap(Sound(16_000, 15_600), Grid())
+    got = run(path, [Tap(OPENL3, Grid()), CENTERED, sound])
+    assert {i: e.reason for i, e in got.errors.items()} == {0: "too_small"}
+    assert str(got.errors[0]).startswith(f"{path}: a picture of 240x180 is smaller than the 224x224 pixels")
+    alone = run(path, [CENTERED, sound])
+    assert (got.rows[1] == alone.rows[0]).all()
+    assert (got.rows[2] == alone.rows[1]).all()
+    assert run(path, [Tap(OPENL3, Grid())]).errors[0].reason == "too_small"
+    jpegs = Tap(replace(OPENL3, jpeg="mjpeg_200k"), OFFICIAL.grid)
+    got = run(path, [jpegs, OFFICIAL])
+    assert set(got.errors) == {0}
+    assert len(got.rows[1]) == 80
+
+
+def test_nothing_is_decoded_for_a_view_that_failed(run, tmp_path, monkeypatch):
+    path = make_video(tmp_path / "small.mp4", width=160, height=120, duration_s=4, audio=None)
+    decoded = []
+    convert = frame_pass.ToRgb.__call__
+    monkeypatch.setattr(
+        frame_pass.ToRgb, "__call__", lambda self, frame: (decoded.append(frame.pts), convert(self, frame))[1]
+    )
+    assert run(path, [Tap(OPENL3, Grid())]).errors[0].reason == "too_small"
+    assert len(decoded) == 1
+
+
+def test_openl3_of_a_video(run, tmp_path):
+    path = make_video(tmp_path / "usual.mp4", width=320, height=240, duration_s=2, audio=None)
+    got = run(path, [Tap(OPENL3, Grid()), Tap(Frames(2, (240, 320), None), Grid())])
+    for row, frames in zip(got.rows[0], got.rows[1], strict=True):
+        for picture, frame in zip(row, frames, strict=True):
+            cut = frame[8:232, 48:272].astype(np.float32)
+            assert np.abs(picture - cut * (255 / cut.max())).max() < 1e-3
+
+
 # ---- several views, bounded memory -----------------------------------------------------------------------------------
 
 
@@ -138,6 +193,10 @@ def test_several_taps_at_once_equal_the_same_taps_alone(run, tmp_path):
         Tap(Frames(16, (40, 50), None, interpolation="bicubic"), Grid(NS, NS // 2)),
         Tap(Frames(3, 64, 56), Grid(2 * NS, NS // 4, 5, sampling="every", stride=7)),
         Tap(Frames(5, 64, 56), Grid(NS, NS, 6, sampling="linspace", short="repeat_last")),
+        Tap(Frames(5, 64, 56, interpolation="linear"), Grid(NS, NS, 6, sampling="linspace", short="repeat_last")),
+        Tap(Frames(5, 64, 56, interpolation="cv2_linear"), Grid(count=3, sampling="interval", short="stretch")),
+        Tap(Frames(1, (60, 80), None, interpolation="linear", jpeg="mjpeg_200k"), r8),
+        Tap(Frames(1, (60, 80), None, interpolation="cv2_linear", jpeg="mjpeg_200k"), r8),
         Tap(Sound(16_000, 15_600), Grid()),
         Tap(Sound(16_000, 15_600, resample="moviepy"), Grid(count=10)),
         Tap(Sound(48_000, 96_000), Grid(2 * NS, NS // 2)),
@@ -176,10 +235,14 @@ def test_blocks_are_bounded_and_rows_of_a_large_view_come_one_by_one(tmp_path):
     tap = Tap(Frames(1, 224, 224), Grid(NS // 30, NS // 30))
     blocks = [e for e in clip_module.decode(str(path), 0, None, [tap], clip_module.Limits()) if hasattr(e, "data")]
     assert [len(b.data) for b in blocks] == [56, 34]
+    floats = Tap(Frames(1, 224, 224, interpolation="linear"), Grid(NS // 30, NS // 30))
+    blocks = [e for e in clip_module.decode(str(path), 0, None, [floats], clip_module.Limits()) if hasattr(e, "data")]
+    assert [len(b.data) for b in blocks] == [14] * 6 + [6], "bounded in bytes: a quarter of the rows"
 
 
 def test_a_jpeg_view_needs_the_rule_that_defines_its_sequence(run, tmp_path):
     from extract.errors import PlanError
 
-    with pytest.raises(PlanError, match="ffmpeg_r8 only"):
-        run(tmp_path / "any.mp4", [Tap(Frames(1, 64, 64, jpeg="mjpeg_200k"), TENTHS)])
+    for grid in (TENTHS, Grid(count=10, sampling="interval", short="stretch")):
+        with pytest.raises(PlanError, match="ffmpeg_r8 only"):
+            run(tmp_path / "any.mp4", [Tap(Frames(1, 64, 64, jpeg="mjpeg_200k"), grid)])

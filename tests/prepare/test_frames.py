@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 from backbones.r2plus1d import LLP_VIEW
 from backbones.resnet import VIEW
+from backbones.spec import Frames
 from extract.prepare import frames_to_tensor
 
 
@@ -57,6 +60,43 @@ def test_input_is_left_alone_even_where_it_is_read_only_or_strided():
     assert torch.equal(frames_to_tensor(copy, VIEW), expected)
     assert torch.equal(frames_to_tensor(np.repeat(frames, 2, axis=0)[::2], VIEW), expected)
     assert np.array_equal(copy, frames)
+
+
+LINEAR = replace(VIEW, interpolation="linear")
+
+
+def test_float_levels_get_the_arithmetic_of_bytes():
+    frames = pixels(2, VIEW)
+    got = frames_to_tensor(frames.astype(np.float32), LINEAR)
+    assert torch.equal(got, frames_to_tensor(frames, VIEW))
+    assert torch.equal(got, frames_to_tensor(frames, LINEAR))
+    assert got.squeeze(1).is_contiguous(memory_format=torch.channels_last)
+    between = frames_to_tensor(frames.astype(np.float32) + np.float32(0.25), LINEAR)
+    step = torch.tensor(0.25 / 255) / torch.tensor(VIEW.std).view(3, 1, 1)
+    assert torch.allclose(between - got, step.expand_as(got), atol=2e-6)
+
+
+def test_openl3s_range_comes_out_as_minus_one_to_one():
+    view = Frames(1, "openl3", 224, mean=(0, 0, 0), std=(1, 1, 1), interpolation="linear")
+    levels = np.full((1, 1, 224, 224, 3), -255, np.float32)
+    levels[..., 1] = 255
+    got = frames_to_tensor(levels, view)
+    assert got.unique(dim=2).shape[2] == 2
+    assert (got.min().item(), got.max().item()) == (-1.0, 1.0)
+
+
+def test_float_levels_are_left_alone():
+    frames = pixels(2, VIEW).astype(np.float32)
+    copy = frames.copy()
+    expected = frames_to_tensor(frames, LINEAR)
+    assert np.array_equal(frames, copy)
+    copy.flags.writeable = False
+    assert torch.equal(frames_to_tensor(copy, LINEAR), expected)
+
+
+def test_the_message_names_what_a_linear_view_takes():
+    with pytest.raises(ValueError, match=r"uint8 or float32, got .* float64"):
+        frames_to_tensor(np.zeros((1, 1, 224, 224, 3)), LINEAR)
 
 
 @pytest.mark.parametrize(
