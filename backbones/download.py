@@ -1,29 +1,26 @@
-"""Weight files on this machine: the cache folder, digests (each file is hashed once), and downloads that resume."""
+"""Weight files on this machine: the cache folder, digests (each file is hashed once), and downloads."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import json
+import logging
 import os
-import sys
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backbones.spec import Weights
+from backbones.transfer import SCHEMES, transfer
 from extract.errors import DigestMismatch, WeightsError, WeightsMissing
 
 CACHE = "EXTRACT_WEIGHTS"
-TIMEOUT_S = 30
-ATTEMPTS = 4
-_BLOCK = 1 << 20
-_SCHEMES = ("https:", "http:", "file:")
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -38,35 +35,71 @@ def hub_folder() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Lower-case hex digest of a file; remembered in the cache folder by path, size and times, so that it costs once."""
+    """Lower-case hex sha256 of a file; remembered, see `file_digest`."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, kind: str) -> str:
+    """Lower-case hex digest of a file; remembered in the cache folder by path, size and times, so that it costs once.
+
+    Parameters
+    ----------
+    path
+        of the file
+    kind
+        ``sha256``, ``sha1``, ``md5``, or ``git``: the id of its content as a git blob
+    """
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     ledger = cache_folder() / "digests.json"
     known = _read_ledger(ledger)
     entry = known.get(str(path.absolute()))
-    if isinstance(entry, dict) and entry.get("stamp") == stamp and isinstance(entry.get("sha256"), str):
-        return str(entry["sha256"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    known[str(path.absolute())] = {"stamp": stamp, "sha256": digest}
+    if not isinstance(entry, dict) or entry.get("stamp") != stamp:
+        entry = {"stamp": stamp}
+    if isinstance(entry.get(kind), str):
+        return str(entry[kind])
+    digest = _digest(path, kind)
+    known[str(path.absolute())] = entry | {kind: digest}
     # a cache that cannot be written costs time and nothing else
     with contextlib.suppress(OSError):
         _write_ledger(ledger, known)
     return digest
 
 
+def _digest(path: Path, kind: str) -> str:
+    # md5 and sha1 are what some publishers gave, and say that a file is theirs and whole; nothing is kept secret with them
+    digest = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
+    if kind == "git":
+        digest.update(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def matches(path: Path, weights: Weights) -> bool:
     """Whether the file is the published one: its digest begins with the published digits."""
-    return weights.sha256 is not None and file_sha256(path).startswith(weights.sha256)
+    kind, _, digits = weights.digest.partition(":")
+    return bool(digits) and file_digest(path, kind).startswith(digits)
 
 
-def download(weights: Weights) -> Path:
-    """Bring a published file into the cache folder: its address, then its mirrors; resumed where a transfer broke off.
+def download(*publications: Weights, bases: Sequence[str] = ()) -> Path:
+    """Bring a published file into the cache folder, content checked wherever a digest was published.
+
+    A transfer that broke off is resumed, now or the next time.
+
+    Parameters
+    ----------
+    publications
+        files with the same trained weights, the first that can be had is taken
+    bases
+        addresses of folders that serve them under their official names (`base_address`); asked for each of them before any
+        published address and its mirrors are
 
     Returns
     -------
     Path
-        the complete file, its content checked wherever a digest was published
+        the complete file
 
     Raises
     ------
@@ -77,6 +110,43 @@ def download(weights: Weights) -> Path:
     WeightsError
         the cache folder cannot be written
     """
+    near = [(weights, [_join(base, weights) for base in bases]) for weights in publications if bases]
+    tried: list[_Tried] = []
+    wrong: list[str] = []
+    for weights, urls in [*near, *((weights, [weights.uri, *weights.mirrors]) for weights in publications)]:
+        tried.append(_attempt(weights, urls))
+        wrong = [line for each in tried for line in each.wrong]
+        if path := tried[-1].path:
+            if wrong:
+                _log.warning("passed over: %s", "; ".join(wrong))
+            return path
+    failures = [line for each in tried for line in each.failures]
+    if wrong:
+        raise DigestMismatch("; ".join([*wrong, *failures]))
+    raise WeightsMissing(missing(publications[0], failures))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of an attempt: the complete file, or why there is none.
+
+    Parameters
+    ----------
+    path
+        of the file, or None
+    failures
+        addresses that did not answer, and how
+    wrong
+        addresses that served something else
+    """
+
+    path: Path | None
+    failures: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+def _attempt(weights: Weights, urls: Sequence[str]) -> _Tried:
+    """Fetch a file from the first of `urls` that serves it; raises WeightsError if the cache folder cannot be written."""
     folder = cache_folder()
     target = folder / weights.filename
     wrong: list[str] = []
@@ -84,128 +154,86 @@ def download(weights: Weights) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f".{weights.filename}.lock"):
-            if target.is_file() and (weights.sha256 is None or matches(target, weights)):
-                return target  # another process was faster
+            if target.is_file() and (not weights.digest or matches(target, weights)):
+                return _Tried(target)  # another process was faster
             part = folder / f"{weights.filename}.part"
-            if weights.sha256 is None:
+            if not weights.digest:
                 part.unlink(missing_ok=True)  # nothing could tell whether two halves belong together
-            for url in (weights.uri, *weights.mirrors):
+            for url in urls:
+                if _holds_something_else(url, weights):
+                    failures.append(f"{url}: is not the file itself; {weights.note}".rstrip("; "))
+                    continue
                 resumed = part.is_file()
-                problem, got = _fetch(url, part)
+                problem, got = _fetch(url, part, weights)
                 if not problem and resumed and not _is(got, weights):
                     part.unlink()  # the older half was of something else
-                    problem, got = _fetch(url, part)
+                    problem, got = _fetch(url, part, weights)
                 if problem:
                     failures.append(f"{url}: {problem}")
                 elif not _is(got, weights):
-                    wrong.append(f"{url} served sha256 {got}")
+                    wrong.append(f"{weights.filename} is published with {words(weights)}, but {url} served {got}")
                     part.unlink()
                 else:
                     part.replace(target)
-                    return target
+                    return _Tried(target, tuple(failures), tuple(wrong))
     except OSError as error:
         raise WeightsError(f"cannot write {target}: {error}; set {CACHE} to a folder that can be written") from error
-    if wrong:
-        raise DigestMismatch(
-            f"{weights.filename} is published with sha256 {weights.sha256}, but {'; '.join(wrong + failures)}"
-        )
-    raise WeightsMissing(missing(weights, failures))
+    return _Tried(None, tuple(failures), tuple(wrong))
 
 
-def missing(weights: Weights, failures: list[str]) -> str:
+def _holds_something_else(url: str, weights: Weights) -> bool:
+    """Whether the address is of an archive, or of a form that the user converts: its ending is not that of the file."""
+    ending = PurePosixPath(urllib.parse.urlsplit(url).path).suffix
+    return ending not in ("", Path(weights.filename).suffix)
+
+
+def base_address(text: str) -> str:
+    """What a user gives to ``--from``, as an address: a web address of a folder, or a folder of this machine.
+
+    Raises
+    ------
+    WeightsMissing
+        there is no such folder
+    """
+    if text.startswith(SCHEMES):
+        return text
+    folder = Path(text).expanduser().absolute()
+    if "://" in text or not folder.is_dir():
+        raise WeightsMissing(f"--from {text}: give a folder that exists, or a web address (https://… or http://…)")
+    return folder.as_uri()
+
+
+def _join(base: str, weights: Weights) -> str:
+    """The address of the file in a folder that serves it under its official name."""
+    # names that were taken from an address may hold escapes, which are part of the name
+    return f"{base.rstrip('/')}/{urllib.parse.quote(weights.filename)}"
+
+
+def missing(weights: Weights, failures: Sequence[str]) -> str:
     """What to tell a user who lacks the file: its name, addresses, digest and the folder to put it in."""
-    digest = (
-        f"sha256 {weights.sha256}{'' if len(weights.sha256) == 64 else '…'}" if weights.sha256 else "none published"
-    )
     lines = [
         f"the weight file {weights.filename} is not on this machine",
         f"  published at: {' or '.join((weights.uri, *weights.mirrors))}",
-        f"  digest: {digest}",
+        f"  digest: {words(weights)}{'…' if weights.sha256 and len(weights.sha256) < 64 else ''}",
         f"  put it into: {cache_folder()} (or set {CACHE}, or give its folder with --weights DIR)",
         "  without trained weights: --weights random:0",
     ]
     return "\n".join([*lines, *(f"  tried {failure}" for failure in failures)])
 
 
-def _fetch(url: str, part: Path) -> tuple[str, str]:
+def words(weights: Weights) -> str:
+    """The published digest for people: ``sha256 394f9c45``."""
+    return weights.digest.replace(":", " ") or "none published"
+
+
+def _fetch(url: str, part: Path, weights: Weights) -> tuple[str, str]:
     """Transfer `url` into `part`. Returns what went wrong, or an empty string, and the digest of the whole file."""
-    problem = _transfer(url, part)
-    return problem, "" if problem else _sha256(part)
+    problem = transfer(url, part)
+    return problem, "" if problem else _digest(part, weights.digest.partition(":")[0] or "sha256")
 
 
 def _is(digest: str, weights: Weights) -> bool:
-    return weights.sha256 is None or digest.startswith(weights.sha256)
-
-
-def _transfer(url: str, part: Path) -> str:
-    """Fetch `url` into `part`, going on from what is there. Returns what went wrong, or an empty string."""
-    if not url.startswith(_SCHEMES):
-        return "only https, http and file addresses are fetched"
-    problem = "nothing was tried"
-    for _ in range(ATTEMPTS):
-        have = part.stat().st_size if part.is_file() else 0
-        request = urllib.request.Request(url, headers={"User-Agent": "extract-av"})
-        if have:
-            request.add_header("Range", f"bytes={have}-")
-        try:
-            response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                if error.headers.get("Content-Range") == f"bytes */{have}":
-                    return ""  # it was complete, only not yet renamed
-                part.unlink()
-                continue
-            return f"HTTP {error.code} {error.reason}"
-        except urllib.error.URLError as error:
-            return str(error.reason)
-        except (http.client.HTTPException, OSError) as error:
-            problem = repr(error)
-            continue
-        with response:
-            try:
-                _receive(response, part, have)
-            except _CutError as error:
-                problem = str(error)
-            else:
-                return ""
-    return problem
-
-
-class _CutError(Exception):
-    """The connection ended before the file did."""
-
-
-def _receive(response: Any, part: Path, have: int) -> None:
-    from tqdm import tqdm
-
-    if getattr(response, "status", None) != http.HTTPStatus.PARTIAL_CONTENT:
-        have = 0  # the server does not resume: it sends the whole file
-    length = response.headers.get("Content-Length")
-    total = have + int(length) if length is not None else None
-    name = part.name.removesuffix(".part")
-    bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    with bar, part.open("r+b" if have else "wb") as out:
-        out.seek(have)
-        out.truncate()
-        while True:
-            try:
-                block = response.read(_BLOCK)
-            except (http.client.HTTPException, OSError) as error:
-                raise _CutError(f"cut off after {out.tell()} of {total} bytes ({error!r})") from error
-            if not block:
-                break
-            out.write(block)
-            bar.update(len(block))
-        size = out.tell()
-        out.flush()
-        os.fsync(out.fileno())
-    if total is not None and size != total:
-        raise _CutError(f"cut off after {size} of {total} bytes")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest.startswith(weights.digest.partition(":")[2])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import os
 import pkgutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import backbones
@@ -23,10 +24,28 @@ from extract.errors import PlanError, nearest
 GROUP = "extract.backbones"
 PLUGINS = "EXTRACT_PLUGINS"
 MACHINERY = frozenset(
-    {"download", "known", "layouts", "random", "registry", "sources", "spec", "state", "testing", "views", "weights"}
+    {
+        "converted",
+        "download",
+        "fold",
+        "hdf5",
+        "known",
+        "layouts",
+        "random",
+        "registry",
+        "sources",
+        "spec",
+        "state",
+        "testing",
+        "torchscript",
+        "transfer",
+        "views",
+        "weights",
+    }
 )
 
 _zoo: dict[str, tuple[Backbone, str]] = {}
+_families: dict[str, Callable[[str], Backbone]] = {}
 _lock = threading.RLock()
 _state = {"discovered": False}
 
@@ -50,22 +69,46 @@ def register(backbone: Backbone) -> Backbone:
     return backbone
 
 
+def register_family(prefix: str, resolve: Callable[[str], Backbone]) -> None:
+    """Let `resolve` make the backbones called ``prefix:…``, which are too many to be listed.
+
+    Parameters
+    ----------
+    prefix
+        what their names begin with, without the colon
+    resolve
+        takes a whole name; gives the same object for every name of one backbone, or raises UnknownName or PlanError
+
+    Raises
+    ------
+    PlanError
+        the prefix is taken
+    """
+    if _families.setdefault(prefix, resolve) is not resolve:
+        raise PlanError(f"two families of backbones are called {prefix!r}: rename one")
+
+
 def get(name: str) -> Backbone:
-    """The backbone of that name.
+    """The backbone of that name. One of a family may answer to a shorter name than its own.
 
     Raises
     ------
     UnknownName
         there is none; the message suggests the nearest names
+    PlanError
+        it is of a family, and cannot be run exactly as published
     """
     _discover()
     if name not in _zoo:
+        prefix, colon, _ = name.partition(":")
+        if colon and prefix in _families:
+            return _families[prefix](name)
         raise nearest(name, list(_zoo), "backbone")
     return _zoo[name][0]
 
 
 def names() -> tuple[str, ...]:
-    """All names, sorted."""
+    """All names, sorted; without those of families."""
     _discover()
     return tuple(sorted(_zoo))
 

@@ -59,6 +59,9 @@ class Weights:
         other places that serve the same bytes
     note
         what a user must know, such as a restriction of the licence
+    checksum
+        where no sha256 was published, what was: ``md5:<hex>``, ``sha1:<hex>``, or ``git:<hex>``, the blob id under which git
+        keeps the file
     """
 
     uri: str
@@ -67,10 +70,16 @@ class Weights:
     filename: str = ""
     mirrors: tuple[str, ...] = ()
     note: str = ""
+    checksum: str = ""
 
     def __post_init__(self) -> None:
         if not self.filename:
             object.__setattr__(self, "filename", self.uri.rsplit("/", 1)[-1])
+
+    @property
+    def digest(self) -> str:
+        """What the file is verified by, as ``<kind>:<hex>``; empty where nothing was published."""
+        return f"sha256:{self.sha256}" if self.sha256 else self.checksum
 
 
 State = Mapping[str, "torch.Tensor"]

@@ -1,19 +1,25 @@
-"""What weight files hold, as tensors by name. Nothing here unpickles: every format is read as plain arrays."""
+"""What weight files hold, as tensors by name. Nothing here runs what a file says: every format is read as plain arrays."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones import hdf5, torchscript
 from backbones.spec import State
 from extract.errors import LayoutMismatch, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
+GZIP_LIMIT_BYTES = 4 << 30  # of what a .gz unpacks to, in memory; such weights are published up to some 20 MB
+_TORCH = (".pth", ".pt", ".pyth", ".bin", ".tar")
 _WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
 
 
@@ -23,8 +29,9 @@ def load_state(path: Path) -> State:
     Parameters
     ----------
     path
-        ``.pth``, ``.pt``, ``.pyth`` or ``.tar`` of torch.save (memory-mapped where its format allows, restricted to plain
-        tensors), ``.npz``, ``.h5`` or ``.hdf5`` (keys are the groups joined by ``/``), ``.safetensors``
+        ``.pth``, ``.pt``, ``.pyth``, ``.bin`` or ``.tar`` of torch.save (memory-mapped where its format allows, restricted to
+        plain tensors) or of torch.jit.save (see backbones.torchscript), ``.npz``, ``.h5`` or ``.hdf5`` (keys are the groups
+        joined by ``/``, in Keras' own order where Keras wrote it), ``.safetensors``; any of them with ``.gz`` behind
 
     Returns
     -------
@@ -37,23 +44,44 @@ def load_state(path: Path) -> State:
     LayoutMismatch
         it holds no tensors by name
     """
-    readers: dict[str, Callable[[Path], State]] = {
-        ".pth": _load_torch,
-        ".pt": _load_torch,
-        ".pyth": _load_torch,
-        ".tar": _load_torch,
+    readers: dict[str, Callable[[Path | io.BytesIO, Path], State]] = {
+        **dict.fromkeys(_TORCH, _load_torch),
         ".npz": _load_npz,
         ".h5": _load_h5,
         ".hdf5": _load_h5,
         ".safetensors": _load_safetensors,
     }
-    reader = readers.get(path.suffix.lower())
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.stem).suffix if packed else path.suffix
+    reader = readers.get(suffix.lower())
     if reader is None:
-        raise WeightsError(f"{path}: weight files of kind {path.suffix!r} are not read; known: {', '.join(readers)}")
-    return reader(path)
+        raise WeightsError(
+            f"{path}: weight files of kind {suffix!r} are not read; known: {', '.join(readers)}, each also with .gz"
+        )
+    return reader(_unpacked(path) if packed else path, path)
 
 
-def _load_torch(path: Path) -> State:
+def mapped(path: Path) -> bool:
+    """Whether `load_state` maps the file, or at most has to read it, so that nothing is gained by keeping a copy."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    return path.suffix.lower() in _TORCH and not torchscript.is_archive(path)
+
+
+def _unpacked(path: Path) -> io.BytesIO:
+    try:
+        with gzip.open(path) as file:
+            content = file.read(GZIP_LIMIT_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise WeightsError(f"{path} is no gzip file, or is damaged: {_brief(error)}") from error
+    if len(content) > GZIP_LIMIT_BYTES:
+        raise WeightsError(
+            f"{path} unpacks to more than {GZIP_LIMIT_BYTES >> 30} GiB; unpack it yourself if you trust it"
+        )
+    return io.BytesIO(content)
+
+
+def _load_torch(file: Path | io.BytesIO, path: Path) -> State:
     import numpy as np
     import torch
 
@@ -67,15 +95,22 @@ def _load_torch(path: Path) -> State:
         *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i8")),
     ]
     try:
+        if torchscript.is_archive(file):
+            return _tensors(torchscript.read(file), path)
         # only the zip format (since torch 1.6) can be mapped; the published files of 2017-2019 are older
+        mapped = isinstance(file, Path) and zipfile.is_zipfile(file)
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
         with torch.serialization.safe_globals(arrays):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is damaged, or holds Python objects besides tensors and was not opened any further: {_brief(error)}"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read (truncated?): {_brief(error)}") from error
+    except (zipfile.BadZipFile, MemoryError) as error:
+        raise WeightsError(f"{path} is damaged: {_brief(error)}") from error
     return _tensors(content, path)
 
 
@@ -98,45 +133,30 @@ def _tensors(content: Any, path: Path) -> State:
     raise LayoutMismatch(f"{path} holds {type(content).__name__}, not tensors by name")
 
 
-def _load_npz(path: Path) -> State:
+def _load_npz(file: Path | io.BytesIO, path: Path) -> State:
     import numpy as np
     import torch
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
     except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is no .npz of plain arrays, or is damaged: {_brief(error)}") from error
 
 
-def _load_h5(path: Path) -> State:
-    import h5py
-    import torch
-
-    state: dict[str, torch.Tensor] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        if item.external or item.is_virtual:
-            raise WeightsError(f"{path}: {name} keeps its data in other files, which are not opened")
-        if item.dtype.kind in "fiu":
-            state[name] = torch.from_numpy(item[()])
-
+def _load_h5(file: Path | io.BytesIO, path: Path) -> State:
     try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path} is no HDF5 file, or is damaged: {_brief(error)}") from error
-    return state
+        return hdf5.read(file)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        raise WeightsError(f"{path} is no HDF5 file of weights, or is damaged: {_brief(error)}") from error
 
 
-def _load_safetensors(path: Path) -> State:
+def _load_safetensors(file: Path | io.BytesIO, path: Path) -> State:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        return load_file(path)
+        return load_file(file) if isinstance(file, Path) else load(file.getvalue())
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is no safetensors file, or is damaged: {_brief(error)}") from error
 

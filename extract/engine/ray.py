@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
+from backbones.registry import PLUGINS
 from extract.chunk import Chunk, Progress, Receipt
 from extract.engine.base import Event, Failed, Finished, Lane, Lost, OpenLane, Ready, SpecT
 from extract.errors import ExtractError, PlanError
@@ -41,9 +42,9 @@ class RayEngine(Generic[SpecT]):
     """Lanes as Ray actors, placed wherever the cluster has room.
 
     Every node of a cluster given by `address` needs: this project at this version in the Python environment that Ray
-    runs there (``pip install``; nothing is shipped by us), the same versions of Ray and Python, and the clips and the
-    store under the same paths as here (a shared file system). This process must run on one of the nodes. A cluster that
-    it is connected to already is used and left as it is.
+    runs there (``pip install``; nothing is shipped by us), the same versions of Ray and Python, and the clips, the store
+    and the folders of plug-ins under the same paths as here (a shared file system). This process must run on one of the
+    nodes. A cluster that it is connected to already is used and left as it is.
 
     Parameters
     ----------
@@ -99,13 +100,15 @@ class RayEngine(Generic[SpecT]):
                 f"{lanes} lanes need {' and '.join(short)}, and the Ray cluster has {total}: "
                 f"use fewer --lanes, or add nodes"
             )
-        threads = {"OMP_NUM_THREADS": str(threads_per_lane), "MKL_NUM_THREADS": str(threads_per_lane)}
+        variables = _plugins()
+        if threads_per_lane is not None:
+            variables |= {"OMP_NUM_THREADS": str(threads_per_lane), "MKL_NUM_THREADS": str(threads_per_lane)}
         self._options: dict[str, Any] = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
-        } | ({"runtime_env": {"env_vars": threads}} if threads_per_lane is not None else {})
+        } | ({"runtime_env": {"env_vars": variables}} if variables else {})
 
     @property
     def lanes(self) -> int:
@@ -242,6 +245,12 @@ def describe_loss(error: RayError) -> str:
     story = " ".join(str(error).split())
     detail = re.search(r"exit detail: (.*?)(?: Some common causes|$)", story)
     return f"its Ray worker died: {detail.group(1) if detail else story[:300]}"
+
+
+def _plugins() -> dict[str, str]:
+    """The folders of plug-ins, for lanes whose environment and working directory are not those of this process."""
+    folders = [os.path.abspath(folder) for folder in os.environ.get(PLUGINS, "").split(os.pathsep) if folder]
+    return {PLUGINS: os.pathsep.join(folders)} if folders else {}
 
 
 def _connect(address: str | None, needs: dict[str, float]) -> None:

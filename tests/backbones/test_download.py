@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from backbones import download, weights
+from backbones import download, transfer, weights
 from backbones.sources import Source
 from backbones.spec import Weights
 from extract.errors import DigestMismatch, WeightsError, WeightsMissing
@@ -84,7 +84,7 @@ def test_a_cut_connection_is_resumed(server):
 
 
 def test_a_server_that_hangs_up_for_ever_leaves_what_came_for_the_next_time(server, cache):
-    server.cuts = [1000] * download.ATTEMPTS
+    server.cuts = [1000] * transfer.ATTEMPTS
     with pytest.raises(WeightsMissing, match="cut off after 4000 of 512000 bytes"):
         download.download(file_at(server))
     assert (cache / "w.pth.part").stat().st_size == 4000
@@ -129,7 +129,7 @@ def test_mirrors_in_order(server, tmp_path):
 
 def test_wrong_content_is_refused_and_removed(server, cache):
     server.content = b"an error page"
-    with pytest.raises(DigestMismatch, match=rf"w\.pth is published with sha256 {SHA256}, but .* served sha256"):
+    with pytest.raises(DigestMismatch, match=rf"w\.pth is published with sha256 {SHA256}, but .* served"):
         download.download(file_at(server))
     assert not (cache / "w.pth").exists()
     assert not (cache / "w.pth.part").exists()
@@ -194,6 +194,66 @@ def test_a_file_without_a_digest_is_downloaded_only_if_allowed(server, published
     assert weights.fetch(backbone, Source("official"), allow_unverified=True) == (cache / "a.pt",)
     digest = hashlib.sha256(server.content).hexdigest()
     assert weights.weights_id(backbone, Source("official"), allow_unverified=True) == f"file:{digest}"
+
+
+# ---- mirrors of the user's own, and proxies ------------------------------------------------------------------------------
+
+
+def test_bases_are_asked_first_and_for_every_publication(server, tmp_path, cache):
+    (tmp_path / "nfs").mkdir()
+    (tmp_path / "nfs" / "old.pth").write_bytes(CONTENT)
+    entry = (file_at(server), Weights(f"{server.url}/old.pth", SHA256, "MIT"))
+    assert download.download(*entry, bases=[download.base_address(str(tmp_path / "nfs"))]) == cache / "old.pth"
+    assert server.requests == []
+    assert download.download(file_at(server), bases=[f"{server.url}/mirror/"]) == cache / "w.pth"
+    assert server.requests == [("/mirror/w.pth", None)]
+
+
+def test_a_base_that_serves_something_else_is_passed_over_and_said(server, tmp_path, caplog):
+    (tmp_path / "w.pth").write_bytes(b"an older file")
+    bases = [tmp_path.as_uri()]
+    assert download.download(file_at(server), bases=bases).read_bytes() == CONTENT
+    assert f"w.pth is published with sha256 {SHA256}, but {tmp_path.as_uri()}/w.pth served" in caplog.text
+    server.missing.add("/v.pth")
+    (tmp_path / "v.pth").write_bytes(b"an older file")
+    with pytest.raises(DigestMismatch, match=r"v\.pth is published with .*HTTP 404"):
+        download.download(Weights(f"{server.url}/v.pth", SHA256, "MIT"), bases=bases)
+
+
+def test_a_base_that_breaks_off_is_gone_on_with(server):
+    server.cuts = [100_000]
+    assert download.download(file_at(server), bases=[f"{server.url}/m"]).read_bytes() == CONTENT
+    assert server.requests == [("/m/w.pth", None), ("/m/w.pth", "bytes=100000-")]
+
+
+@pytest.mark.parametrize("text", ["nowhere", "ftp://host/folder", "s3://bucket"])
+def test_bases_that_are_none(text):
+    with pytest.raises(WeightsMissing, match=f"--from {text}: give a folder that exists, or a web address"):
+        download.base_address(text)
+
+
+def test_names_with_spaces_and_escapes(server, tmp_path):
+    (tmp_path / "a%3D b.pth").write_bytes(CONTENT)
+    file = Weights(f"{server.url}/x", SHA256, "MIT", filename="a%3D b.pth")
+    assert download.download(file, bases=[tmp_path.as_uri()]).name == "a%3D b.pth"
+    assert server.requests == []
+
+
+def test_an_address_of_something_that_must_be_unpacked_is_not_saved_as_the_file(server):
+    file = Weights(f"{server.url}/w.zip", SHA256, "MIT", filename="w.pth", note="unzip it yourself")
+    with pytest.raises(WeightsMissing, match=r"w\.zip: is not the file itself; unzip it yourself"):
+        download.download(file)
+    assert server.requests == []
+
+
+def test_proxies_of_the_environment(server, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setattr("urllib.request._opener", None)  # it read the environment at the first download of this process
+    file = Weights("http://weights.invalid/folder/w.pth", SHA256, "MIT")
+    assert download.download(file).read_bytes() == CONTENT
+    assert server.requests == [("http://weights.invalid/folder/w.pth", None)]
 
 
 def test_mentions_a_path_the_user_can_act_on(cache: Path):

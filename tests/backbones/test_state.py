@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -110,6 +111,46 @@ def test_what_holds_no_tensors_by_name(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(LayoutMismatch, match="not tensors by name"):
         load_state(tmp_path / "w.pth")
+
+
+# ---- gzip ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["zip.pth", "legacy.pth", "script.pt", "w.npz", "w.h5", "w.safetensors"])
+def test_gzip_of_every_kind(tmp_path, kind):
+    path = tmp_path / kind
+    if kind == "script.pt":
+        torch.jit.script(nn.BatchNorm1d(3)).save(path)
+    elif kind.endswith("pth"):
+        torch.save(STATE, path, _use_new_zipfile_serialization=kind == "zip.pth")
+    elif kind == "w.npz":
+        np.savez(path, **{key: value.numpy() for key, value in STATE.items()})
+    elif kind == "w.h5":
+        with h5py.File(path, "w") as file:
+            for key, value in STATE.items():
+                file[key] = value.numpy()
+    else:
+        save_file(STATE, path)
+    packed = tmp_path / f"{kind}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert same(load_state(packed), load_state(path))
+
+
+def test_a_damaged_or_huge_gzip(tmp_path, monkeypatch):
+    path = tmp_path / "w.npz.gz"
+    np.savez(tmp_path / "w.npz", a=np.zeros(1000))
+    whole = gzip.compress((tmp_path / "w.npz").read_bytes())
+    for content in (whole[:50], b"not gzip", whole[:-8] + bytes(8)):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"w\.npz\.gz is no gzip file, or is damaged"):
+            load_state(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr("backbones.state.GZIP_LIMIT_BYTES", 8000)
+    with pytest.raises(WeightsError, match="unpacks to more than"):
+        load_state(path)
+    (tmp_path / "w.txt.gz").write_bytes(whole)
+    with pytest.raises(WeightsError, match=r"kind '\.txt' are not read"):
+        load_state(tmp_path / "w.txt.gz")
 
 
 def test_unknown_kinds(tmp_path):

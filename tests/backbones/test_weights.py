@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,8 +164,8 @@ def test_an_unverified_file_in_the_cache_does_not_stand_in_for_official_weights(
 def test_a_file_is_hashed_once(published, monkeypatch):
     backbone, folder = published("a.pth")
     first = weights_id(backbone, in_folder(folder))
-    original, calls = hashlib.file_digest, []
-    monkeypatch.setattr(hashlib, "file_digest", lambda *args: calls.append(1) or original(*args))
+    original, calls = download._digest, []
+    monkeypatch.setattr(download, "_digest", lambda *args: calls.append(1) or original(*args))
     assert weights_id(backbone, in_folder(folder)) == first
     assert calls == []
     path = folder / "a.pth"
@@ -172,6 +173,37 @@ def test_a_file_is_hashed_once(published, monkeypatch):
     with pytest.raises(DigestMismatch):
         weights_id(backbone, in_folder(folder))
     assert calls
+
+
+KINDS = {
+    "md5": lambda data: hashlib.md5(data).hexdigest(),
+    "sha1": lambda data: hashlib.sha1(data).hexdigest(),
+    # as `git hash-object` counts
+    "git": lambda data: hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_digests_verify_where_no_sha256_was_published(published, cache, kind):
+    backbone, folder = published("a.pth")
+    path = folder / "a.pth"
+    digits = KINDS[kind](path.read_bytes())
+    entry = (replace(backbone.weights[0][0], sha256=None, checksum=f"{kind}:{digits}"),)
+    backbone = replace(backbone, weights=(entry,))
+    assert weights_id(backbone, OFFICIAL) == f"{kind}:{digits[:8]}"
+    assert weights_id(backbone, in_folder(folder)) == f"{kind}:{digits[:8]}"
+    assert weights.locate(backbone, in_folder(folder)) == (path,)
+    two = replace(backbone, weights=(entry, (replace(entry[0], sha256="0123456789", checksum=""),)))
+    assert weights_id(two, OFFICIAL) == f"{kind}:{digits[:8]}+sha256:01234567"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DigestMismatch, match=f"its {kind} is [0-9a-f]+, published is {digits}"):
+        weights_id(backbone, in_folder(folder))
+
+
+def test_gits_own_id_of_a_file_is_ours(published):
+    _, folder = published("a.pth")
+    told = subprocess.run(["git", "hash-object", folder / "a.pth"], capture_output=True, text=True, check=True)
+    assert download.file_digest(folder / "a.pth", "git") == told.stdout.strip()
 
 
 @pytest.mark.parametrize("ledger", ["", "[]", "{", '{"x": 3}'])
@@ -214,6 +246,30 @@ def test_a_file_of_another_network_names_its_first_keys(published, tiny):
         weights.materialise(backbone, in_folder(folder), allow_unverified=True)
     for said in ("1 missing: fc.bias", "1 unknown: extra", "fc.weight (4, 5) instead of (4, 3)"):
         assert said in str(error.value)
+
+
+def test_a_file_with_the_mark_of_a_layout_and_nothing_else(published):
+    backbone, folder = published("a.pth")
+    other = replace(registry.get("vggish"), weights=backbone.weights)
+    for content in (
+        {"vggish/conv1/weights": torch.zeros(4)},
+        {"features.0.weight": torch.zeros(1)},
+        {"x": torch.zeros(1)},
+    ):
+        torch.save(content, folder / "a.pth")
+        with pytest.raises(LayoutMismatch, match=r"a\.pth for vggish") as error:
+            weights.materialise(other, in_folder(folder), allow_unverified=True)
+        assert any(key in str(error.value) for key in (*content, "features.0.weight"))
+
+
+def test_a_library_that_is_not_installed(tiny):
+    def build():
+        import a_library_that_is_not_here  # noqa: F401
+
+    with pytest.raises(PlanError, match=r"tiny needs more .*not_here.*: pip install 'extract-av\[clap\]'"):
+        weights.materialise(replace(tiny, build=build, extra="clap"), Source("random", seed=0))
+    with pytest.raises(ImportError):
+        weights.materialise(replace(tiny, build=build), Source("random", seed=0))
 
 
 def test_a_truncated_file(published):

@@ -48,6 +48,26 @@ def test_lanes_get_their_threads_and_a_cluster_of_others_is_left_alone(ray_clust
     assert ray.is_initialized()
 
 
+def test_lanes_know_the_plug_ins_of_this_process(ray_cluster, tmp_path, monkeypatch):
+    from backbones import registry
+    from extract.engine.ray import RayEngine
+
+    (tmp_path / "plug").mkdir()
+    (tmp_path / "plug" / "ray_plug.py").write_text(
+        "from backbones import registry, resnet, spec\n"
+        "registry.register(spec.Backbone('ray_plug', resnet.VIEW, (1,), dict, weights=()))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXTRACT_PLUGINS", "plug")  # set after the cluster was started, and not absolute
+    registry.names()
+    monkeypatch.setattr(registry, "_zoo", dict(registry._zoo))
+    registry._load_folder(tmp_path / "plug")
+    # a backbone travels by name, so what opens the lane only arrives where the plug-in is known
+    spec = FakeSpec(str(tmp_path), {"nothing": registry.get("ray_plug")})
+    run_fakes(RayEngine(open_fake_lane, spec, 1), fake_chunks(2, 2), tmp_path)
+    assert len(list(tmp_path.glob("opened-*"))) == 1
+
+
 def test_wrong_arguments_are_refused(ray_cluster, tmp_path):
     from extract.engine.ray import RayEngine
 
