@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones import random, registry, weights
+from backbones.fold import fold
 from backbones.known import ANSWERS, SINE_1KHZ, Answer
 from backbones.sources import Source
 from backbones.spec import Backbone, Frames, Sound, View
 
 if TYPE_CHECKING:
     import torch
+
+FOLDED = 1e-5  # of a row's largest value
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,10 @@ def check(
     Returns
     -------
     list of Check
-        ``parameters``, ``shape``, ``deterministic``, ``neighbours`` (a row alone in a padded batch and another place has the
-        bits it has among others), ``threads`` (on a CPU: two threads and four give the same bits, so that lanes may share
-        the cores as they like), ``blank`` (black or silent input gives finite numbers), ``known answer``
+        ``parameters``, ``folded`` (folding normalisations into convolutions, as runs do, changes rows by rounding only), and of
+        the folded network ``shape``, ``deterministic``, ``neighbours`` (a row alone in a padded batch and another place has
+        the bits it has among others), ``threads`` (on a CPU: two threads and four give the same bits, so that lanes may
+        share the cores as they like), ``blank`` (black or silent input gives finite numbers), ``known answer``
 
     Raises
     ------
@@ -61,19 +66,23 @@ def check(
 
     backbone = registry.get(name)
     rows = batch or backbone.batch
-    module = weights.materialise(backbone, source, device, allow_unverified=allow_unverified)
-    drawn = [_drawn(view, rows, place) for place, view in enumerate(backbone.views)]
-    blank = [_blank(view) for view in backbone.views]
-    alone = [np.stack([full[-1], *[none] * (rows - 1)]) for full, none in zip(drawn, blank, strict=True)]
+    module = weights.materialise(backbone, source, device, allow_unverified=allow_unverified, folded=False)
+    drawn, alone = drawn_batch(backbone.views, rows), _alone(backbone.views, rows)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    quiet = not module.training and not any(parameter.requires_grad for parameter in module.parameters())
+    plain = _forward(module, drawn, device).double()
+    gone = fold(module, backbone.views)
 
     first, again = (_forward(module, drawn, device) for _ in range(2))
     padded = _forward(module, alone, device)
-    count = sum(parameter.numel() for parameter in module.parameters())
-    quiet = not module.training and not any(parameter.requires_grad for parameter in module.parameters())
     wanted = (rows, *backbone.dims)
+    rounding = ((first.double() - plain).abs().max() / plain.abs().max().clamp(min=1e-30)).item()
     off = (first[-1].double() - padded[0].double()).abs().max().item()
     checks = [
         Check("parameters", count == backbone.params and quiet, f"{count:,}, declared {backbone.params:,}"),
+        Check(
+            "folded", rounding <= FOLDED, f"{gone} normalisations; rows differ by {rounding:.1g} of the largest value"
+        ),
         Check(
             "shape",
             tuple(first.shape) == wanted and first.dtype is torch.float32,
@@ -91,6 +100,26 @@ def check(
         ),
     ]
     return [*checks, _known(backbone, module, source, device, rows, allow_unverified)]
+
+
+def independent(module: torch.nn.Module, views: Sequence[View], rows: int, device: str) -> bool:
+    """Whether in batches of so many rows a row's bits depend neither on the other rows nor on how many threads there are."""
+    import torch
+
+    drawn = drawn_batch(views, rows)
+    first, padded = _forward(module, drawn, device), _forward(module, _alone(views, rows), device)
+    return torch.equal(first[-1], padded[0]) and _threads(module, drawn, device).passed is not False
+
+
+def drawn_batch(views: Sequence[View], rows: int) -> list[NDArray[np.float32]]:
+    """Made-up input, one array per view."""
+    return [_drawn(view, rows, place) for place, view in enumerate(views)]
+
+
+def _alone(views: Sequence[View], rows: int) -> list[NDArray[np.float32]]:
+    """The last of the made-up rows at the first place, and nothing else."""
+    full = drawn_batch(views, rows)
+    return [np.stack([row[-1], *[_blank(view)] * (rows - 1)]) for row, view in zip(full, views, strict=True)]
 
 
 def _threads(module: torch.nn.Module, drawn: list[NDArray[np.float32]], device: str) -> Check:
@@ -117,7 +146,7 @@ def _known(
     if backbone.known is None:
         return Check(title, None, "none is known for this network")
     identity = weights.weights_id(backbone, source, allow_unverified)
-    if not identity.startswith("sha256:"):
+    if identity.startswith(("random:", "file:")):
         return Check(title, None, f"needs the official weights; these are {identity}")
     answer = ANSWERS[backbone.known]
     (view,) = backbone.views
@@ -174,7 +203,7 @@ def _silence(view: Sound) -> float:
     spec = view.spectrogram
     if spec is None or spec.log == "db":  # relative to the window's own maximum
         return 0.0
-    return math.log(spec.offset) if spec.log == "ln" else 10 * math.log10(spec.offset)
+    return math.log(spec.offset) if spec.log in ("ln", "ln_max") else 10 * math.log10(spec.offset)
 
 
 def _standardised(pixels: NDArray[np.floating], view: Frames) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ import importlib.metadata
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from extract.engine.drive import drive
 from extract.job import Job
 from extract.lane import LaneSpec, key_info, open_lane
 from extract.plan import Plan
-from extract.rates import Rate, remember
+from extract.rates import Rate, remember, remembered_rate
 from extract.store.catalog import Store, create_store
 from extract.store.part import merge_chunk, seal_piece, sweep_tmp
 from extract.store.rows import Remark
@@ -26,12 +27,13 @@ from extract.store.sink import unwritable
 from extract.summary import Summary, take_stock
 from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
 
+COMPILE_SAVES, COMPILE_S = 0.1, 60.0  # of a forward's time; for a large network on two cores (docs/results.md)
 SHORT_S = 20.0  # runs below it say nothing about a machine's speed
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """How to use the machine; none of it changes a stored number.
+    """How to use the machine; none of it changes a feature's key, and of its rows at most the rounding.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ class Machine:
         clips per part
     seal_s
         seconds of work that a kill may cost
+    compile
+        ``on``: compile every network first; ``auto``: where that pays for itself in this run
     """
 
     engine: Literal["local", "ray"] = "local"
@@ -61,6 +65,7 @@ class Machine:
     torch_threads: int | None = None
     chunk: int = 64
     seal_s: float = 30.0
+    compile: Literal["off", "on", "auto"] = "off"
 
 
 def run(
@@ -153,7 +158,7 @@ def _compute(
 
     try:
         _fetch_weights(job, plan)
-        with contextlib.closing(_engine(job, machine, plan)) as engine:
+        with contextlib.closing(_engine(job, machine, plan, worth_compiling(machine, plan, chunks))) as engine:
             drive(
                 engine,
                 chunks,
@@ -188,7 +193,7 @@ def _fetch_weights(job: Job, plan: Plan) -> None:
             fetch(feature.backbone, source, job.choices.allow_unverified)
 
 
-def _engine(job: Job, machine: Machine, plan: Plan) -> Engine:
+def _engine(job: Job, machine: Machine, plan: Plan, compile_keys: tuple[str, ...]) -> Engine:
     from extract.engine.cores import threads_per_lane
 
     threads = machine.torch_threads or threads_per_lane(machine.devices)
@@ -201,6 +206,7 @@ def _engine(job: Job, machine: Machine, plan: Plan) -> Engine:
         decode_threads=machine.decode_threads,
         torch_threads=threads,
         seal_s=machine.seal_s,
+        compile_keys=compile_keys,
     )
     if machine.engine == "ray":
         from extract.engine.ray import RayEngine
@@ -246,11 +252,34 @@ def _version(library: str) -> str:
         return "absent"
 
 
+def worth_compiling(machine: Machine, plan: Plan, chunks: Sequence[Chunk]) -> tuple[str, ...]:
+    """The keys whose networks are to be compiled.
+
+    With ``auto``, those whose forwards will take so long in each lane, at the rate this machine had the last time, that the
+    share compiling saves is more than compiling costs.
+    """
+    if machine.compile == "off":
+        return ()
+    if machine.compile == "on":
+        return plan.keys
+    rate = remembered_rate()
+    if rate is None:
+        return ()
+    # the rate is that of all lanes together; each of them compiles for itself, and they share the cores while they do
+    return tuple(
+        key for key, gmac in _gmacs(plan, chunks).items() if gmac / rate.gmac_per_s * COMPILE_SAVES > COMPILE_S
+    )
+
+
+def _gmacs(plan: Plan, chunks: Sequence[Chunk]) -> dict[str, float]:
+    """Multiply-adds that are to be done, in units of 1e9, by key; clips of unknown length count as ten rows."""
+    todo = Counter(key for chunk in chunks for todo in chunk.todos for key in todo.keys)
+    return {f.key: f.gmacs * (f.grid.count or 10) * todo[f.key] for f in plan.features}
+
+
 def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
     """Runs of some length tell how fast this machine is; start-up would drown in shorter ones."""
-    keys = [key for chunk in chunks for todo in chunk.todos for key in todo.keys]
-    rows = {feature.key: feature.grid.count or 10 for feature in plan.features}
-    gmac = sum(plan.feature(key).gmacs * rows[key] for key in keys)
+    gmac = sum(_gmacs(plan, chunks).values())
     share = summary.computed / sum(len(chunk.todos) for chunk in chunks)
     if summary.seconds["wall"] > SHORT_S and gmac * share:
         remember(Rate(gmac * share / summary.seconds["wall"]))

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from extract.errors import PlanError
+from extract.errors import ManifestError, PlanError
 from extract.job import Choices
+from manifests.seconds import to_ns
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+SHORTEST_HOP_NS = 1_000_000  # below it the table of rows alone would fill the memory
 
 
 def _all(options: list[Any]) -> Decorator:
@@ -23,10 +25,29 @@ def _all(options: list[Any]) -> Decorator:
     return decorate
 
 
+def _hop_ns(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        hop_ns = to_ns(text)
+    except ManifestError as error:
+        raise PlanError(f"--hop: {error}") from error
+    if hop_ns < SHORTEST_HOP_NS:
+        raise PlanError(f"--hop {text} is too short: rows lie at least 0.001 s apart, such as 0.1 or 0.96")
+    return hop_ns
+
+
 choosing = _all(
     [
         click.option("--recipe", default="", help="See `extract recipes`; default: the one that claims the manifest."),
         click.option("--backbones", default="", help="Comma-separated names; default: those of the recipe."),
+        click.option(
+            "--hop",
+            "hop_ns",
+            metavar="SECONDS",
+            callback=_hop_ns,
+            help="Between two rows; for recipes whose rows may lie anywhere: per-second, native.",
+        ),
         click.option(
             "--weights",
             default="official",
@@ -103,6 +124,13 @@ using = _all(
             show_default=True,
             help="What a kill may cost, per lane.",
         ),
+        click.option(
+            "--compile",
+            type=click.Choice(["off", "on", "auto"]),
+            default="off",
+            show_default=True,
+            help="Compile the networks first: a tenth faster, for a minute each; auto: where this run is long enough.",
+        ),
     ]
 )
 
@@ -143,6 +171,7 @@ def machine(options: dict[str, Any]) -> Any:
         torch_threads=options["threads"],
         chunk=options["chunk"],
         seal_s=options["seal_seconds"],
+        compile=options["compile"],
     )
 
 

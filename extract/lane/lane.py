@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backbones import sources
 from extract.chunk import Chunk, Progress, Receipt
 from extract.lane.ahead import Ahead, StoppedError
 from extract.lane.collect import Result, collect
@@ -54,6 +55,8 @@ class LaneSpec:
         threads of one operator on a CPU; None: torch's choice
     seal_s
         a piece is sealed at the latest after so many seconds of work: what a kill costs
+    compile_keys
+        features whose networks are compiled first
     """
 
     plan: Plan
@@ -64,6 +67,7 @@ class LaneSpec:
     decode_threads: int = 2
     torch_threads: int | None = None
     seal_s: float = 30.0
+    compile_keys: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,7 +189,7 @@ def open_lane(spec: LaneSpec, device: str) -> Lane:
 
     if spec.torch_threads is not None:
         torch.set_num_threads(spec.torch_threads)
-    models = load_models(spec.plan.features, spec.weights, spec.allow_unverified, device, spec.batch)
+    models = load_models(spec.plan.features, spec.weights, spec.allow_unverified, device, spec.batch, spec.compile_keys)
     return Lane(spec, models, device)
 
 
@@ -193,7 +197,7 @@ def key_info(feature: Feature) -> KeyInfo:
     """What the store keeps once of a feature."""
     from dataclasses import asdict
 
-    licences = sorted({weights.licence for entry in feature.backbone.weights for weights in entry})
+    licences = sorted(sources.licences(feature.backbone))
     return KeyInfo(
         key=feature.key,
         identity=feature.identity_json,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.spec import Frames, View
+from extract.batches import remembered_batch
 from extract.errors import DeviceUnavailable
 from extract.plan import Feature, Precision
 
@@ -54,7 +55,7 @@ class Model:
         Parameters
         ----------
         arrays
-            per view (n, t, h, w, 3) uint8 or (n, samples) float32, n <= batch
+            per view (n, t, h, w, 3) as the decoder delivers them or (n, samples) float32, n <= batch
 
         Returns
         -------
@@ -125,16 +126,37 @@ def padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 def load_models(
-    features: Sequence[Feature], weights: str, allow_unverified: bool, device: str, batch: int | None
+    features: Sequence[Feature],
+    weights: str,
+    allow_unverified: bool,
+    device: str,
+    batch: int | None,
+    compile_keys: Container[str] = (),
 ) -> dict[str, Model]:
     """Every feature's network with its weights on `device`, by key.
+
+    Parameters
+    ----------
+    features
+        what to load
+    weights, allow_unverified
+        where from (backbones.weights.parse_source)
+    device
+        as torch names it
+    batch
+        rows per forward; None: what was found best on this machine, else each network's own
+    compile_keys
+        the features whose networks are to be compiled
 
     Raises
     ------
     WeightsError, DeviceUnavailable
         see backbones.weights.materialise
+    PlanError
+        networks cannot be compiled here
     """
     from backbones.weights import materialise, parse_source
+    from extract.lane.compiled import compiled
 
     source = parse_source(weights)
     models: dict[str, Model] = {}
@@ -143,6 +165,14 @@ def load_models(
         reference = None
         if feature.precision != "float32":
             reference = materialise(feature.backbone, source, device, "float32", allow_unverified)
-        rows = batch or feature.backbone.batch * (1 if device == "cpu" else GPU_BATCHES)
+        if feature.key in compile_keys:
+            module = compiled(module, device)
+        rows = batch or batch_of(feature, device)
         models[feature.key] = Model(feature, module, device, rows, reference=reference)
     return models
+
+
+def batch_of(feature: Feature, device: str) -> int:
+    """Rows per forward: what was found best on this machine, or what the backbone declares."""
+    found = remembered_batch(feature.backbone.name, feature.views, device, feature.precision)
+    return found or feature.backbone.batch * (1 if device == "cpu" else GPU_BATCHES)
