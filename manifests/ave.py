@@ -19,6 +19,16 @@ from manifests.clip import Clip, fault
 from manifests.dense import Event, whole_seconds
 from manifests.table import read_lines
 
+LABELS: tuple[str, ...] = (
+    "Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane", "Race car, auto racing",
+    "Female speech, woman speaking", "Helicopter", "Violin, fiddle", "Flute", "Ukulele",
+    "Frying (food)", "Truck", "Shofar", "Motorcycle", "Acoustic guitar",
+    "Train horn", "Clock", "Banjo", "Goat", "Baby cry, infant cry",
+    "Bus", "Chainsaw", "Cat", "Horse", "Toilet flush",
+    "Rodents, rats, mice", "Accordion", "Mandolin",
+)  # fmt: skip
+"""The official 28 in the order of their first appearance: the index of a category is its class, and background is 28."""
+
 CLIP_S = 10
 _SPLITS = {"train": "train_order.h5", "val": "val_order.h5", "test": "test_order.h5"}
 
@@ -95,6 +105,20 @@ def categories(clips: Iterable[Clip]) -> tuple[str, ...]:
 def clip_id(video_id: str, category: str) -> str:
     """``<VideoID>_<category>``; runs of anything but letters and digits in the category become ``-``."""
     return f"{video_id}_{re.sub(r'[^0-9A-Za-z]+', '-', category).strip('-')}"
+
+
+def is_ave(clips: Iterable[Clip]) -> bool:
+    """Whether every clip has one label, of the official 28, and the id that its video and that category make."""
+    known = set(LABELS)
+    empty = True
+    for clip in clips:
+        empty = False
+        if len(clip.labels) != 1 or not known.issuperset(clip.labels):
+            return False
+        video_id = clip.clip_id.removesuffix(clip_id("", clip.labels[0]))
+        if video_id == clip.clip_id or not YOUTUBE_ID.fullmatch(video_id):
+            return False
+    return not empty
 
 
 def _clip(text: str, extension: str, split: str) -> tuple[Clip | None, Event | None, list[str]]:

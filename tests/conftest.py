@@ -30,12 +30,23 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def way() -> ModuleType:
-    """tests/way.py: with importlib imports, tests cannot import their siblings."""
-    spec = importlib.util.spec_from_file_location("tests_way", ROOT / "tests" / "way.py")
+    """tests/way.py."""
+    return _sibling("way")
+
+
+@pytest.fixture(scope="session")
+def golden_weights() -> ModuleType:
+    """tests/golden_weights.py."""
+    return _sibling("golden_weights")
+
+
+def _sibling(name: str) -> ModuleType:
+    """With importlib imports, tests cannot import their siblings."""
+    spec = importlib.util.spec_from_file_location(f"tests_{name}", ROOT / "tests" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["tests_way"] = module
+    sys.modules[f"tests_{name}"] = module
     spec.loader.exec_module(module)
     return module
 
