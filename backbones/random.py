@@ -56,11 +56,15 @@ def fill(module: torch.nn.Module, seed: int) -> None:
 
 
 def _closing_norms(module: torch.nn.Module) -> set[str]:
-    """Keys of the weights of the last BatchNorm in the branch of every residual block (a module with a ``downsample``)."""
+    """Keys of the weights of the BatchNorms that close the branches of residual blocks.
+
+    A block names them in an attribute ``closing``; where a block has a ``downsample``, it is the last one of its branch.
+    """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    keys = set()
+    keys: set[str] = set()
     for name, block in module.named_modules():
+        keys.update(f"{name}.{norm}.weight".removeprefix(".") for norm in getattr(block, "closing", ()))
         if not hasattr(block, "downsample"):
             continue
         norms = [
