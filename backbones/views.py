@@ -107,6 +107,11 @@ class LogMel:
         the window's samples become ``x[n] - preemphasis * x[n - 1]`` (the first one stays) before they are cut into frames
     scale
         factor on the samples, for front ends that were trained on whole numbers
+    pcm16
+        samples are cut to [-1, 1] and to the 65,535 values of ``trunc(32767 x) / 32767`` first, as laion_clap does
+    repeat_to
+        a shorter window is repeated as often as it fits whole into so many samples, and zeros fill the rest (laion_clap's
+        ``repeatpad``)
     log
         ``ln``: ln(x + offset); ``ln_max``: ln(max(x, offset));
         ``db``: 10 log10(max(x, offset)) minus the window's maximum, cut at -`db_range`;
@@ -141,6 +146,8 @@ class LogMel:
     window: Literal["hann", "rectangular"] = "hann"
     preemphasis: float = 0.0
     scale: float = 1.0
+    pcm16: bool = False
+    repeat_to: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.win_length <= self.n_fft:
@@ -157,6 +164,7 @@ class LogMel:
 
     def frames_of(self, samples: int) -> int:
         """Spectrogram frames that fit into so many samples, before `frames` keeps the first of them."""
+        samples = max(samples, self.repeat_to)
         return max(0, (samples + sum(self.pad) - self.win_length) // self.hop_length + 1)
 
 
@@ -210,7 +218,7 @@ View = Frames | Sound
 
 
 # fields that came after stores had been written: described only where they are used, so that those stores keep their keys
-_LATER = {"window": "hann", "preemphasis": 0.0, "scale": 1.0}
+_LATER = {"window": "hann", "preemphasis": 0.0, "scale": 1.0, "pcm16": False, "repeat_to": 0}
 
 
 def describe_view(view: View) -> dict[str, Any]:
