@@ -28,8 +28,11 @@ def official(backbone: Backbone) -> tuple[tuple[View, ...], Grid]:
     """As the official scripts feed any network.
 
     Frames are those of ``ffmpeg -r 8``, through JPEG; image networks see 80 of them resized by the stored short side, clip
-    networks the eight of each second, squashed; sound is what moviepy writes.
+    networks the eight of each second, squashed; sound is what moviepy writes. Networks that see and hear at once, which the
+    scripts do not know, are fed as in ``llp-clean``: stretched frames and sound as it is would not be of the same moment.
     """
+    if backbone.modality == "audio-visual":
+        return clean(backbone)
     views = tuple(_official_view(view) for view in backbone.views)
     if not any(isinstance(view, Frames) for view in views):
         return views, _SOUND

@@ -137,3 +137,9 @@ def test_the_tiny_networks_through_llp(way: ModuleType, tmp_path: Path) -> None:
     assert ended.valid.tolist() == [1] * 7 + [0] * 3
     assert (done.complete, done.masked, done.masked_reasons) == (1, 1, {"too_short": 1})
     assert json.loads(store.keys()[0].identity)["grid"]["count"] in (80, 10)
+
+
+def test_networks_that_see_and_hear_are_fed_as_in_the_clean_recipe() -> None:
+    """Stretched frames and sound as it is would not be of the same moment."""
+    joint = zoo.get("avslowfast_4x16_r50")
+    assert get("llp").column(joint) == get("llp-clean").column(joint)
