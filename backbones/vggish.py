@@ -1,7 +1,7 @@
-"""VGGish (Hershey et al. 2017): the audio feature of LLP and AVE, and the two other outputs it is published with.
+"""VGGish (Hershey et al. 2017): the audio feature of LLP and AVE, and the other outputs it is published with.
 
 Before August 2020 the released network ended in a ReLU; what LLP and AVE use has it. AudioSet's released embeddings are
-``vggish_pca8``.
+``vggish_pca8``; torchvggish's postprocessor gives ``vggish_pca8_nearest``.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ _TF_LAYERS = {
 }
 
 
-def _build(output: Literal["relu", "preact", "pca8"]) -> torch.nn.Module:
+Output = Literal["relu", "preact", "pca8"]
+Rounding = Literal["truncate", "nearest"]
+
+
+def _build(output: Output, rounding: Rounding) -> torch.nn.Module:
     from backbones.nets.vggish import VGGish
 
-    return VGGish(output)
+    return VGGish(output, rounding)
 
 
 def _torchvggish(state: State) -> State:
@@ -117,16 +121,17 @@ def _pca(state: State) -> Mapping[str, torch.Tensor]:
     return {key: tensor.flatten() if key == "pca_means" else tensor for key, tensor in state.items()}
 
 
-def _register(name: str, output: Literal["relu", "preact", "pca8"], known: str, note: str) -> None:
+def _register(name: str, output: Output, known: str, note: str, rounding: Rounding = "truncate") -> None:
     register(
         Backbone(
             name=name,
             view=VIEW,
             dims=(128,),
-            build=partial(_build, output),
+            build=partial(_build, output, rounding),
             weights=(NETWORK, PCA) if output == "pca8" else (NETWORK,),
             adapt=_adapt,
             window_s=1.0,
+            hop_s=0.96,
             batch=10,
             params=72_141_184,
             gmacs=0.864,
@@ -140,3 +145,10 @@ def _register(name: str, output: Literal["relu", "preact", "pca8"], known: str, 
 _register("vggish", "relu", "vggish_silence", "after the last ReLU: what LLP and AVE use")
 _register("vggish_preact", "preact", "vggish_sine", "before the last ReLU: the release since August 2020")
 _register("vggish_pca8", "pca8", "vggish_sine_pca8", "whitened and quantised to 0…255: AudioSet's released embeddings")
+_register(
+    "vggish_pca8_nearest",
+    "pca8",
+    "vggish_sine_pca8",
+    "the same, rounded to the nearest level as torchvggish does: half of the values are one higher",
+    rounding="nearest",
+)

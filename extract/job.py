@@ -21,6 +21,8 @@ class Choices:
         name; empty: the recipe that claims the manifest
     backbones
         names; empty: those of the recipe
+    hop_ns
+        between the starts of two rows; None: as the recipe has it
     weights, allow_unverified, precision, missing_audio
         see extract.recipes.make_plan
     videos
@@ -35,6 +37,7 @@ class Choices:
 
     recipe: str = ""
     backbones: tuple[str, ...] = ()
+    hop_ns: int | None = None
     weights: str = "official"
     allow_unverified: bool = False
     precision: str = "float32"
@@ -105,6 +108,7 @@ def make_job(manifest: Path, choices: Choices, store: Path | None = None) -> Job
     plan = recipes.make_plan(
         recipe,
         backbones=choices.backbones,
+        hop_ns=choices.hop_ns,
         weights=choices.weights,
         allow_unverified=choices.allow_unverified,
         precision=choices.precision,  # type: ignore[arg-type]

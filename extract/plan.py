@@ -47,7 +47,8 @@ class Feature:
     grid
         the row axis
     weights_id
-        which trained weights: ``sha256:<8 digits>``, ``file:<sha256 of an unverified file>`` or ``random:<seed>``
+        which trained weights: ``sha256:<8 digits>`` or another published digest, ``file:<sha256 of an unverified file>`` or
+        ``random:<seed>``
     precision
         arithmetic of the network; rows are stored as float32 in every case
     """

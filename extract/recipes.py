@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backbones import registry as zoo
 from backbones.spec import Backbone, View
@@ -41,6 +41,8 @@ class Recipe:
         whether a manifest is of the kind this recipe was made for; the first claim in the order of `rank` wins
     rank
         lower asks first; a recipe that claims everything ranks last
+    free
+        whether the user may choose another distance between its rows
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recipe:
     column: Callable[[Backbone], tuple[tuple[View, ...], Grid]]
     claims: Callable[[Sequence[Clip]], bool] = lambda clips: False
     rank: int = 50
+    free: bool = False
 
 
 _recipes: dict[str, Recipe] = {}
@@ -108,6 +111,7 @@ def make_plan(
     recipe: Recipe,
     *,
     backbones: Sequence[str] = (),
+    hop_ns: int | None = None,
     weights: str = "official",
     allow_unverified: bool = False,
     precision: Precision = "float32",
@@ -122,6 +126,8 @@ def make_plan(
         gives the backbones, unless named, and how each is fed
     backbones
         names; also such that the recipe does not have by itself
+    hop_ns
+        between the starts of two rows; None: as the recipe has it
     weights, allow_unverified
         where trained weights come from (backbones.weights.parse_source)
     precision
@@ -134,13 +140,20 @@ def make_plan(
     UnknownName
         no backbone of that name
     PlanError, WeightsError
-        a backbone was named twice, or its weights cannot be told
+        a backbone was named twice, its weights cannot be told, or the recipe's rows lie where they lie
     """
+    if hop_ns is not None and not recipe.free:
+        able = ", ".join(known.name for known in recipes() if known.free)
+        raise PlanError(
+            f"the recipe {recipe.name} fixes where its rows lie, so --hop cannot move them; recipes it works with: {able}"
+        )
     source = parse_source(weights)
     features = []
     for name in backbones or recipe.backbones:
         backbone = zoo.get(name)
         views, grid = recipe.column(backbone)
+        if hop_ns is not None:
+            grid = replace(grid, hop_ns=hop_ns)
         features.append(Feature(backbone, views, grid, weights_id(backbone, source, allow_unverified), precision))
     return Plan(recipe.name, tuple(features), missing_audio, limits or Limits())
 

@@ -21,5 +21,6 @@ register(
         per_second,
         claims=lambda clips: True,
         rank=90,
+        free=True,
     )
 )

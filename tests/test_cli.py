@@ -86,7 +86,9 @@ def test_a_plan_says_everything_and_computes_nothing(
     assert "6 clips, about 0.01 h" in words
     assert "recipe    per-second" in words
     assert "6 clips x 3 backbones; the store does not exist yet" in words
-    assert "1. 1 RGB frame, short side 32, centre crop 32; a row every 1 s of 1 s, frames by centered" in words
+    assert (
+        "1. 1 RGB frame, short side 32, centre crop 32, bilinear; a row every 1 s of 1 s, frames by centered" in words
+    )
     assert words.count("random:0") == 3
     assert "1 of 6 files are missing; they will be recorded as not_found:" in words
     assert f"  c03: {mine / 'c03.mp4'}" in words

@@ -17,7 +17,7 @@ from extract.decode.media import open_media, to_ns
 from extract.decode.sampling import Selection, select
 from extract.decode.sound import Window, Windows
 from extract.decode.survey import Survey
-from extract.errors import ClipError, PlanError, SpanOutside, TooShort, Undecodable
+from extract.errors import ClipError, PlanError, SpanOutside, TooLarge, TooShort, Undecodable
 from extract.grid import NS
 from extract.plan import Limits, Tap
 
@@ -122,7 +122,7 @@ def _frame_tap(survey: Survey, position: int, tap: Tap, view: Frames, windows_ns
         raise survey.frames_error or Undecodable(f"{survey.path}: the times of its frames are unknown")
     pts_ns, duration_ns = survey.timeline.pts_ns, survey.timeline.duration_ns
     until_ns = np.append(pts_ns[1:], survey.timeline.end_ns)
-    if tap.grid.sampling == "ffmpeg_r8":
+    if tap.grid.sampling in ("ffmpeg_r8", "interval"):
         inside = (pts_ns >= 0) & (pts_ns < survey.span_ns)
     else:
         # what is on screen when the clip starts belongs to it, and its last frame stays until the file shows another
@@ -142,7 +142,8 @@ def _frame_tap(survey: Survey, position: int, tap: Tap, view: Frames, windows_ns
 def _cutter(survey: Survey, tap: Tap, view: Sound, windows_ns: Any) -> Windows:
     if survey.sound_error is not None:
         raise survey.sound_error
-    return Windows(view, tap.grid, windows_ns, survey.declared_s)
+    span_s = None if survey.stop_ns is None else survey.span_ns / NS
+    return Windows(view, tap.grid, windows_ns, survey.declared_s, span_s)
 
 
 class _SoundPass:
@@ -192,7 +193,7 @@ class _SoundPass:
             try:
                 for window in step(cutter):
                     yield _block(position, window)
-            except (TooShort, Undecodable) as error:
+            except (TooLarge, TooShort, Undecodable) as error:
                 del self._cutters[position]
                 yield Broken(position, type(error)(f"{self._survey.path}: {error}"))
 

@@ -12,14 +12,14 @@ import soxr
 from numpy.typing import NDArray
 
 from backbones.spec import Sound
+from extract.decode.sound_rules import JITTER_S, MOVIEPY_HZ, Buffer, Int, Samples, rule_for
 from extract.errors import PlanError, TooShort, Undecodable
 from extract.grid import NS, Grid
 
-Int = NDArray[np.int64]
-Samples = NDArray[np.float32]
-MOVIEPY_HZ = 44_100
-JITTER_S = 0.05  # containers round timestamps; only larger steps are gaps in the sound
 LACK = 0.25  # the share of a window that gaps may take: encoders' delays and lost packets are shorter, pauses longer
+SOXR_PIECE = (
+    8192  # samples resampled at once: a call for every frame costs as much as the resampling, and gives the same bits
+)
 SILENCE_S = 10  # a gap may last hours: it is filled piece by piece, and windows leave as they fill up
 
 
@@ -31,36 +31,6 @@ class Window:
     samples: Samples
     valid: int
     source_ns: int
-
-
-class _Buffer:
-    """The samples from `start` on that some window still needs."""
-
-    def __init__(self, dtype: Any, channels: int) -> None:
-        self.start = 0
-        self._pieces: list[NDArray[Any]] = []
-        self.stop = 0
-        self._empty = np.zeros((0, channels), dtype=dtype)
-
-    def append(self, piece: NDArray[Any]) -> None:
-        if len(piece):
-            self._pieces.append(piece)
-            self.stop += len(piece)
-
-    def take(self, index: Int) -> NDArray[Any]:
-        """Samples at absolute positions, all of which must lie in ``start .. stop-1``."""
-        if len(self._pieces) > 1:
-            self._pieces = [np.concatenate(self._pieces)]
-        whole = self._pieces[0] if self._pieces else self._empty
-        return whole[index - self.start]
-
-    def forget(self, before: int) -> None:
-        """Drop what lies before an absolute position, once that is worth a copy."""
-        if before - self.start > 4 * MOVIEPY_HZ and self._pieces:
-            whole = np.concatenate(self._pieces)
-            keep = min(before - self.start, len(whole) - 1)  # the last one may be repeated
-            self._pieces = [whole[keep:].copy()]
-            self.start += keep
 
 
 class Windows:
@@ -76,15 +46,22 @@ class Windows:
         (R, 2) of the grid on this clip
     clip_s
         length of the clip as its container declares it, which the official audio stage trusts
+    span_s
+        length of a clip that is a part of its file; None: it goes on to the file's end
+
+    Raises
+    ------
+    PlanError
+        the view cannot be cut on the grid
     """
 
-    def __init__(self, view: Sound, grid: Grid, windows_ns: Int, clip_s: float) -> None:
+    def __init__(self, view: Sound, grid: Grid, windows_ns: Int, clip_s: float, span_s: float | None = None) -> None:
         if grid.short == "stretch":
             raise PlanError("sound cannot be stretched: Grid.short must be repeat_last, zeros or error for audio views")
         self._view = view
         self._grid = grid
-        self._starts = np.rint(windows_ns[:, 0] * (view.rate_hz / NS)).astype(np.int64)
-        self._clip_s = clip_s
+        self._rule = rule_for(view, grid, windows_ns, clip_s, span_s)
+        self._rows = len(windows_ns)
         self._row = 0
         self._seen = 0  # samples of the stream placed so far, silence for gaps included
         self._heard = False
@@ -92,15 +69,20 @@ class Windows:
         self._last_good: tuple[Samples, int] | None = None
         self._moviepy = view.resample == "moviepy"
         self._rate_hz = MOVIEPY_HZ if self._moviepy else 0  # of the samples placed; frames tell the stream's own
-        self._buffer = _Buffer(np.int16 if self._moviepy else np.float32, 2 if self._moviepy else 1)
+        self._own_rate = view.resample == "resampy_rows"
+        self._kept = Buffer(np.float32, 1, 0 if self._own_rate else view.rate_hz)
+        if self._moviepy:
+            self._kept = Buffer(np.int16, 2, MOVIEPY_HZ)
         self._to_s16: Any = None
         self._shape: tuple[Any, ...] = ()
         self._soxr: Any = None
+        self._waiting: list[Samples] = []  # placed, but not resampled
+        self._resampled = 0
 
     @property
     def done(self) -> bool:
         """Every row has been given."""
-        return self._row == len(self._starts)
+        return self._row == self._rows
 
     def push(self, frame: Any, at_s: float | None) -> Iterator[Window]:
         """Take one decoded frame.
@@ -119,6 +101,8 @@ class Windows:
             the sample rate changes
         TooShort
             the policy is ``error`` and there is nothing to be heard in a row's window
+        TooLarge
+            the clip is to become one row and is too long to be kept
         """
         if self._moviepy:
             for part in self._stereo(frame):
@@ -134,7 +118,11 @@ class Windows:
             for part in self._drained():
                 self._append(part)
         if self._soxr is not None:
-            self._buffer.append(self._soxr.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[:, None])
+            self._resample(last=True)
+            if self._view.resample == "indexed":
+                # librosa.load rounds the number of samples up, and the index rule counts them
+                owed = int(np.ceil(self._seen * (float(self._view.rate_hz) / self._rate_hz))) - self._kept.stop
+                self._kept.append(np.zeros((max(0, owed), 1), dtype=np.float32))
         yield from self._ready(last=True)
 
     def _stereo(self, frame: Any) -> Iterator[NDArray[Any]]:
@@ -160,7 +148,9 @@ class Windows:
                 "such files are not supported"
             )
         self._rate_hz = rate_hz
-        if rate_hz != self._view.rate_hz:
+        if self._own_rate:
+            self._kept.rate_hz = rate_hz
+        elif rate_hz != self._view.rate_hz:
             self._soxr = soxr.ResampleStream(rate_hz, self._view.rate_hz, 1, dtype="float32", quality="HQ")
 
     def _place(self, samples: NDArray[Any], at_s: float | None) -> Iterator[Window]:
@@ -191,76 +181,50 @@ class Windows:
     def _append(self, samples: NDArray[Any]) -> None:
         self._seen += len(samples)
         if self._soxr is None:
-            self._buffer.append(samples)
-        elif len(samples):
-            self._buffer.append(self._soxr.resample_chunk(np.ascontiguousarray(samples[:, 0]))[:, None])
+            self._kept.append(samples)
+            return
+        self._waiting.append(samples[:, 0])
+        if self._seen - self._resampled >= SOXR_PIECE:
+            self._resample(last=False)
+
+    def _resample(self, last: bool) -> None:
+        piece = np.concatenate([*self._waiting, np.zeros(0, dtype=np.float32)])
+        self._kept.append(self._soxr.resample_chunk(piece, last=last)[:, None])
+        self._waiting, self._resampled = [], self._seen
 
     def _ready(self, last: bool) -> Iterator[Window]:
-        available = self._available(last)
-        while self._row < len(self._starts):
-            start = int(self._starts[self._row])
-            if start + self._view.samples <= available:
-                yield self._complete(start)
+        while not self.done:
+            if self._rule.ready(self._row, self._kept, last):
+                yield self._complete()
             elif last:
-                yield self._filled(start, available)
+                yield self._policy(f"it lasts until {self._rule.until_s(self._kept):g} s")
             else:
                 return
             self._row += 1
-            if self._row < len(self._starts):
-                self._buffer.forget(self._source_index(np.asarray([self._starts[self._row]]))[0])
+            if not self.done:
+                self._kept.forget(self._rule.begin(self._row, self._kept))
 
-    def _available(self, last: bool) -> int:
-        """Samples at the view's rate that can be had by now."""
-        if not self._moviepy:
-            return self._buffer.stop
-        if not self._buffer.stop:
-            return 0
-        declared = int(self._view.rate_hz * self._clip_s)
-        if last:
-            return declared  # moviepy repeats the last sample up to the declared length
-        return min(declared, int((self._buffer.stop - 1) * self._view.rate_hz / MOVIEPY_HZ))
-
-    def _source_index(self, n: Int) -> Int:
-        if not self._moviepy:
-            return n
-        # moviepy 1.0.3 multiplies in this order; ties of the rounding depend on it
-        return np.round(MOVIEPY_HZ * ((1.0 / self._view.rate_hz) * n)).astype(np.int64)
-
-    def _complete(self, start: int) -> Window:
-        index = self._source_index(np.arange(start, start + self._view.samples))
-        if self._moviepy:
-            pair = self._buffer.take(np.minimum(index, self._buffer.stop - 1)) / 32768.0
-            written = (np.clip(pair, -0.99, 0.99) * 32768).astype(np.int16)
-            samples = (written.mean(axis=1) / 32768.0).astype(np.float32)
-        else:
-            samples = self._buffer.take(index)[:, 0]
-        gap = self._gap(start)
+    def _complete(self) -> Window:
+        begin_s, end_s = self._rule.span_s(self._row, self._kept)
+        gap = self._gap(begin_s, end_s)
         if gap is not None:
-            return self._policy(start, f"there is none from {gap[0]:g} s to {gap[1]:g} s")
-        source_ns = round(start * NS / self._view.rate_hz)
+            return self._policy(f"there is none from {gap[0]:g} s to {gap[1]:g} s")
+        samples, source_ns = self._rule.cut(self._row, self._kept), round(begin_s * NS)
         self._last_good = (samples, source_ns)
-        return Window(self._row, samples, int(self._really_there(start)), source_ns)
+        return Window(self._row, samples, int(self._rule.heard(self._row, self._kept)), source_ns)
 
-    def _gap(self, start: int) -> tuple[float, float] | None:
-        """The gap in the sound that takes too much of the window from `start` on, if any."""
-        begin_s, end_s = start / self._view.rate_hz, (start + self._view.samples) / self._view.rate_hz
+    def _gap(self, begin_s: float, end_s: float) -> tuple[float, float] | None:
+        """The gap in the sound that takes too much of a window, if any."""
         self._gaps = [gap for gap in self._gaps if gap[1] > begin_s]
         allowed_s = LACK * (end_s - begin_s)
         return next((g for g in self._gaps if min(g[1], end_s) - max(g[0], begin_s) > allowed_s), None)
 
-    def _really_there(self, start: int) -> bool:
-        """False for windows that moviepy completed by repeating the last sample."""
-        end_s = (start + self._view.samples) / self._view.rate_hz
-        return not self._moviepy or end_s <= self._buffer.stop / MOVIEPY_HZ + JITTER_S
-
-    def _filled(self, start: int, available: int) -> Window:
-        return self._policy(start, f"it lasts until {available / self._view.rate_hz:g} s")
-
-    def _policy(self, start: int, why: str) -> Window:
+    def _policy(self, why: str) -> Window:
         if self._grid.short == "error":
+            begin_s, _ = self._rule.span_s(self._row, self._kept)
             raise TooShort(
                 f"row {self._row} asks for {self._view.samples / self._view.rate_hz:g} s of sound from "
-                f"{start / self._view.rate_hz:g} s on; {why}; policies that fill such rows: repeat_last, zeros"
+                f"{begin_s:g} s on; {why}; policies that fill such rows: repeat_last, zeros"
             )
         if self._grid.short == "repeat_last" and self._last_good is not None:
             samples, source_ns = self._last_good
@@ -270,13 +234,25 @@ class Windows:
 
 def _mono(frame: Any) -> Samples:
     """(samples,) float32 in [-1, 1], the mean over channels."""
-    data = frame.to_ndarray()
-    channels = len(frame.layout.channels)
+    channels = _channels(frame)
+    # the sum that ndarray.mean makes, which casts in small pieces: frames are short, and there are many
+    total = channels[0].astype(np.float64)
+    for channel in channels[1:]:
+        total += channel.astype(np.float64, copy=False)
+    total /= len(channels)
+    mono: Samples = total.astype(np.float32)
+    return mono
+
+
+def _channels(frame: Any) -> list[NDArray[Any]]:
+    """Each channel in [-1, 1]."""
+    if frame.format.name == "fltp":  # what most codecs decode to, without the copy that to_ndarray makes
+        return [np.frombuffer(plane, np.float32, frame.samples) for plane in frame.planes]
+    data: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
-        data = data.reshape(-1, channels).T
+        data = data.reshape(-1, len(frame.layout.channels)).T
     if data.dtype.kind == "u":
         data = (data.astype(np.float32) - 128.0) / 128.0
     elif data.dtype.kind == "i":
         data = data.astype(np.float64) / float(1 << (8 * data.dtype.itemsize - 1))
-    mono: Samples = data.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mono
+    return list(data)

@@ -13,7 +13,7 @@ import torch
 from backbones import registry
 from backbones.nets.vggish import VGGish, quantise
 from backbones.state import fit, load_state
-from backbones.vggish import _TF_LAYERS
+from backbones.vggish import _TF_LAYERS, VIEW
 from extract.errors import LayoutMismatch
 
 SHAPES = {
@@ -65,7 +65,7 @@ def arrays(golden: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def nets(tf_slim, pca) -> dict[str, torch.nn.Module]:
     nets = {}
-    for name in ("vggish", "vggish_preact", "vggish_pca8"):
+    for name in ("vggish", "vggish_preact", "vggish_pca8", "vggish_pca8_nearest"):
         backbone = registry.get(name)
         nets[name] = backbone.build().eval()
         fit(nets[name], backbone.adapt((tf_slim, pca)[: len(backbone.weights)]), name)
@@ -107,10 +107,20 @@ def test_pca_and_truncation_are_those_of_tensorflow(nets, arrays):
 
 
 def test_torchvggish_rounds_instead(arrays, nets):
-    whitened = nets["vggish_pca8"].whiten(torch.from_numpy(arrays["embedding_preact"]))
-    difference = quantise(whitened, "nearest") - quantise(whitened, "truncate")
-    assert set(difference.unique().tolist()) == {0.0, 1.0}
+    rounded = run(nets["vggish_pca8_nearest"], arrays["examples"])
+    levels = (np.clip(arrays["pca_applied"].astype(np.float64), -2, 2) + 2) * 63.75
+    assert np.abs(levels % 1 - 0.5).min() > 1e-4, "no level so near an edge that rounding it is luck"
+    assert np.array_equal(rounded, np.rint(levels))
+    difference = rounded - arrays["post_uint8_preact"]
+    assert set(np.unique(difference)) == {0.0, 1.0}
     assert 0.2 < difference.mean() < 0.8  # about half of the values differ
+
+
+def test_variants_differ_in_their_output_only():
+    names = ("vggish", "vggish_preact", "vggish_pca8", "vggish_pca8_nearest")
+    variants = [registry.get(name) for name in names]
+    assert {(variant.view, variant.window_s, variant.hop_s) for variant in variants} == {(VIEW, 1.0, 0.96)}
+    assert [len(variant.weights) for variant in variants] == [1, 1, 2, 2]
 
 
 def test_quantise_clips():
