@@ -157,7 +157,7 @@ for _name, _timm_name, _width, _dims, _params, _gmacs, _batch, _weights in (
         768,
         303_966_208,
         81.01,
-        4,
+        5,
         _published(
             "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
             "ViT-L-14.pt",
@@ -172,7 +172,7 @@ for _name, _timm_name, _width, _dims, _params, _gmacs, _batch, _weights in (
         512,
         87_849_216,
         4.41,
-        8,
+        10,
         _published(
             "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
             "ViT-B-32.pt",

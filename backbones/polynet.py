@@ -140,7 +140,7 @@ register(
             ),
         ),
         adapt=_adapt,
-        batch=4,
+        batch=5,
         params=93_317_600,
         gmacs=34.70,
         paper="Zhang et al. 2017, PolyNet: A Pursuit of Structural Diversity in Very Deep Networks",

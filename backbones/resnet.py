@@ -62,7 +62,7 @@ for _depth, _dims, _params, _gmacs, _files in (
             build=partial(_build, _depth),
             weights=(tuple(_file(name) for name in _files),),
             adapt=_adapt,
-            batch=8,
+            batch=10,
             params=_params,
             gmacs=_gmacs,
             paper="He et al. 2016, Deep Residual Learning for Image Recognition",

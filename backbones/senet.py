@@ -59,7 +59,7 @@ register(
             ),
         ),
         adapt=_adapt,
-        batch=16,
+        batch=20,
         params=113_039_984,
         gmacs=20.69,
         paper="Hu et al. 2018, Squeeze-and-Excitation Networks",

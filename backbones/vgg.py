@@ -76,7 +76,7 @@ for _name, _file, _mark, _norms in (
                     ),
                 ),
                 adapt=partial(_adapt, _name, _mark, _head),
-                batch=8,
+                batch=10,
                 params=_params + _norms,
                 gmacs=_gmacs,
                 paper=PAPER,

@@ -162,7 +162,8 @@ def materialise(
     for tensor in (*module.parameters(), *module.buffers()):
         to = dtype if tensor.dtype is torch.float32 else tensor.dtype
         layout = formats.get(tensor.ndim, torch.contiguous_format)
-        tensor.data = tensor.data.to(where, to).contiguous(memory_format=layout)
+        # a clone, because with one input channel both layouts look alike, and torch would go on in the slower one
+        tensor.data = tensor.data.to(where, to).clone(memory_format=layout)
     return module
 
 

@@ -14,6 +14,7 @@ from backbones import registry, testing, weights
 from backbones.sources import Source
 from backbones.spec import Backbone
 from extract.batches import remember_batch, remembered_batch
+from extract.lane.memory import keep_freed_memory
 from extract.lane.models import GPU_BATCHES
 from extract.plan import Precision
 
@@ -68,6 +69,8 @@ def lines(
     """
     import torch
 
+    if device == "cpu":
+        keep_freed_memory()  # as a lane does; the plain forward has the good of it too
     backbone = registry.get(name)
     module = weights.materialise(backbone, source, device, precision, allow_unverified)
     yield f"{name}: {precision} on {device}, {torch.get_num_threads()} threads, {backbone.gmacs:g} GMAC per row"

@@ -38,6 +38,10 @@ def list_(patterns: tuple[str, ...], modality: str | None) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(zoo.HEAD))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if not patterns and modality in (None, "visual"):
+        click.echo(
+            "timm:NAME names any model of timm besides; `extract backbones show timm:NAME` says how it is fed", err=True
+        )
 
 
 @backbones.command()

@@ -14,6 +14,7 @@ from backbones import sources
 from extract.chunk import Chunk, Progress, Receipt
 from extract.lane.ahead import Ahead, StoppedError
 from extract.lane.collect import Result, collect
+from extract.lane.memory import keep_freed_memory
 from extract.lane.models import Model, load_models
 from extract.plan import Feature, Plan, canonical_json
 from extract.store.part import seal_piece
@@ -189,6 +190,8 @@ def open_lane(spec: LaneSpec, device: str) -> Lane:
 
     if spec.torch_threads is not None:
         torch.set_num_threads(spec.torch_threads)
+    if device == "cpu":
+        keep_freed_memory()
     models = load_models(spec.plan.features, spec.weights, spec.allow_unverified, device, spec.batch, spec.compile_keys)
     return Lane(spec, models, device)
 

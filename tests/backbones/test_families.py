@@ -64,7 +64,7 @@ def test_declarations(name):
 
 
 def with_classifier(name: str, features: int, classes: int) -> dict[str, torch.Tensor]:
-    net = materialise(registry.get(name), RANDOM).net
+    net = materialise(registry.get(name), RANDOM, folded=False).net
     return net.state_dict() | {"fc.weight": torch.zeros(classes, features), "fc.bias": torch.zeros(classes)}
 
 
