@@ -200,4 +200,4 @@ def some(keys: list[str]) -> str:
 
 def _brief(error: Exception) -> str:
     """The first line of a message: torch's go on for a page, and advise to switch the protection off."""
-    return str(error).strip().split("\n", maxsplit=1)[0][:200]
+    return str(error).strip().split("\n", maxsplit=1)[0].split(" In PyTorch", maxsplit=1)[0][:200]
