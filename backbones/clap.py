@@ -6,6 +6,7 @@ laion_clap's own checkpoint, and ``clap_htsat_fused_map`` is VALOR's feature, ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -33,22 +34,7 @@ _FUSED_MEL = LogMel(
     repeat_to=10 * RATE_HZ,
 )
 # the official code of the network without fusion takes librosa's filters, that with fusion torchaudio's
-_UNFUSED_MEL = LogMel(
-    n_fft=1024,
-    win_length=1024,
-    hop_length=HOP,
-    n_mels=64,
-    f_min_hz=50.0,
-    f_max_hz=14_000.0,
-    mel_scale="slaney",
-    mel_norm="slaney",
-    log="db_abs",
-    offset=1e-10,
-    pad=(512, 512),
-    pad_mode="reflect",
-    pcm16=True,
-    repeat_to=10 * RATE_HZ,
-)
+_UNFUSED_MEL = replace(_FUSED_MEL, mel_scale="slaney", mel_norm="slaney")
 BATCH = 1
 HEAD = 656_384
 PARAMS = {True: 27_549_128, False: 27_534_488}  # without the projection

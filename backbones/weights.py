@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from backbones import converted, download, sources, state
 from backbones.fold import fold
 from backbones.sources import Source, parse_source
-from backbones.spec import Backbone, Weights
+from backbones.spec import Backbone, View, Weights
 from backbones.state import load_state
 from extract.errors import DeviceUnavailable, DigestMismatch, PlanError, WeightsMissing
 
@@ -113,10 +113,12 @@ def materialise(
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
     allow_unverified: bool = False,
     folded: bool = True,
+    views: Sequence[View] = (),
 ) -> torch.nn.Module:
     """The network with its weights: eval mode, no gradients, channels-last, on `device`, in `precision`.
 
-    With `folded`, batch normalisations are folded into the convolutions before them (backbones.fold).
+    With `folded`, batch normalisations are folded into the convolutions before them (backbones.fold), as the network runs on
+    `views`; empty: the backbone's own.
 
     Tensors a network keeps in float64 (VGGish's PCA) stay so. On CUDA, float32 convolutions are switched to full precision for
     the whole process: TF32, torch's default there, keeps ten bits, and the key says float32.
@@ -154,7 +156,7 @@ def materialise(
         state.fit(module, converted.adapted_state(backbone, module, paths), what)
     module.eval().requires_grad_(False)
     if folded:
-        fold(module, backbone.views)
+        fold(module, views or backbone.views)
     if where.type == "cuda" and precision == "float32":
         torch.backends.cudnn.allow_tf32 = False
     dtype: torch.dtype = getattr(torch, precision)

@@ -27,7 +27,7 @@ from extract.store.sink import unwritable
 from extract.summary import Summary, take_stock
 from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
 
-COMPILE_SAVES, COMPILE_S = 0.1, 60.0  # of a forward's time; for a large network on two cores (docs/results.md)
+COMPILE_SAVES, COMPILE_S = 0.05, 60.0  # of a forward's time; for a large network on two cores (docs/results.md)
 SHORT_S = 20.0  # runs below it say nothing about a machine's speed
 
 

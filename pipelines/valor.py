@@ -2,7 +2,8 @@
 
 ``valor`` gives the features that its parsers were trained on; ``valor-clean`` the same networks fed as they were trained.
 Source: Franklin905/VALOR (2677da9), utils/extract_frames.py, clip_preprocess.py, clap_preprocess.py, with its environment's
-torchvision 0.13.1. Its clip features (R(2+1)D-18, which it takes over from LLP) are those of the recipe ``llp``.
+torchvision 0.13.1. Its sound is that of the whole file, ours that of the clip as the manifest has it. Its clip features
+(R(2+1)D-18, which it takes over from LLP) are those of the recipe ``llp``.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ using = _all(
             type=click.Choice(["off", "on", "auto"]),
             default="off",
             show_default=True,
-            help="Compile the networks first: a tenth faster, for a minute each; auto: where this run is long enough.",
+            help="Compile the networks first: a few per cent faster, a minute each; auto: where this run is long enough.",
         ),
     ]
 )

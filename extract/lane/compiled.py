@@ -1,4 +1,4 @@
-"""torch.compile with its weights frozen in: some ten per cent faster, for a minute of compiling per network."""
+"""torch.compile with its weights frozen in: some per cent faster, for a minute of compiling per network."""
 
 from __future__ import annotations
 

@@ -161,10 +161,11 @@ def load_models(
     source = parse_source(weights)
     models: dict[str, Model] = {}
     for feature in features:
-        module = materialise(feature.backbone, source, device, feature.precision, allow_unverified)
+        fed = feature.views
+        module = materialise(feature.backbone, source, device, feature.precision, allow_unverified, views=fed)
         reference = None
         if feature.precision != "float32":
-            reference = materialise(feature.backbone, source, device, "float32", allow_unverified)
+            reference = materialise(feature.backbone, source, device, "float32", allow_unverified, views=fed)
         if feature.key in compile_keys:
             module = compiled(module, device)
         rows = batch or batch_of(feature, device)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from backbones import random, registry
 from backbones.fold import fold
-from backbones.spec import Frames
+from backbones.spec import Backbone, Frames
 
 VIEWS = (Frames(count=1, resize=16, crop=16),)
 IMAGE = torch.rand(4, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -109,3 +109,20 @@ def test_known_networks_lose_all_their_normalisations(name, norms):
     random.fill(module, 0)
     assert fold(module.eval().requires_grad_(False), backbone.views) == norms
     assert not any(isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d) for part in module.modules())
+
+
+def test_networks_are_folded_as_they_are_fed_not_as_they_were_registered():
+    """A recipe may feed more pixels, and a network may do something else with them."""
+    from extract.grid import Grid
+    from extract.lane.models import load_models
+    from extract.plan import Feature
+
+    def forward(net, x):
+        y = net.conv(x)
+        return (net.norm(y) + y if x.shape[-1] > 16 else net.norm(y)).mean((2, 3))
+
+    backbone = Backbone(name="wide", view=VIEWS[0], dims=(8,), build=lambda: Net(forward), weights=())
+    for view, gone in ((VIEWS[0], True), (Frames(count=1, resize=32, crop=32), False)):
+        feature = Feature(backbone, (view,), Grid(), "random:0")
+        (model,) = load_models([feature], "random:0", False, "cpu", 2).values()
+        assert isinstance(model.module.norm, nn.Identity) is gone

@@ -25,8 +25,6 @@ CLIP = ["clip_vit_l14_l2"]
 LLP = Clip("BjCEufrlXm4_20_30", "BjCEufrlXm4.mp4", 0, 10 * NS, ("Speech", "Vacuum_cleaner"), "train")
 WHOLE = Grid(10 * NS, 10 * NS, 1)
 
-needs_clap = pytest.mark.skipif(PAIR[1] not in zoo.names(), reason="CLAP is not in the zoo")
-
 
 @pytest.mark.parametrize(
     ("recipe", "key"), [("valor", "clip_vit_l14_l2@9353e2e6cf86"), ("valor-clean", "clip_vit_l14_l2@a15eee306cb0")]
@@ -39,7 +37,6 @@ def test_llp_manifests_go_to_llp_unless_valor_is_named() -> None:
     assert default_for([LLP]).name == "llp"
 
 
-@needs_clap
 @pytest.mark.parametrize("recipe", ["valor", "valor-clean"])
 @pytest.mark.parametrize("seconds", [9, 10])
 def test_rows_of_the_published_shapes(recipe: str, seconds: int) -> None:
@@ -92,7 +89,6 @@ def test_a_picture_is_what_torchvision_makes_of_it() -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-@needs_clap
 def test_what_clap_is_fed() -> None:
     official, clean = (
         make_plan(get(name), backbones=PAIR[1:], weights="random:0") for name in ("valor", "valor-clean")
