@@ -14,6 +14,7 @@ from extract.errors import PlanError
 from extract.grid import Grid
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Storage = Literal["float32", "float16"]
 MissingAudio = Literal["mask", "skip", "error"]
 
 
@@ -50,7 +51,9 @@ class Feature:
         which trained weights: ``sha256:<8 digits>`` or another published digest, ``file:<sha256 of an unverified file>`` or
         ``random:<seed>``
     precision
-        arithmetic of the network; rows are stored as float32 in every case
+        arithmetic of the network
+    storage
+        type of the stored numbers; what a network gives is float32
     """
 
     backbone: Backbone
@@ -58,6 +61,7 @@ class Feature:
     grid: Grid
     weights_id: str
     precision: Precision = "float32"
+    storage: Storage = "float32"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -65,7 +69,10 @@ class Feature:
         grid = asdict(self.grid)
         if not any(isinstance(view, Frames) for view in self.views):
             del grid["sampling"], grid["stride"]
+        # left out where it is the default, so that keys of stores made before there was a choice stay what they are
+        stored = {} if self.storage == "float32" else {"storage": self.storage}
         return {
+            **stored,
             "backbone": self.backbone.name,
             "views": [describe_view(view) for view in self.views],
             "grid": grid,

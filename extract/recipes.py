@@ -17,7 +17,7 @@ from backbones.spec import Backbone, View
 from backbones.weights import parse_source, weights_id
 from extract.errors import PlanError, nearest
 from extract.grid import Grid
-from extract.plan import Feature, Limits, MissingAudio, Plan, Precision
+from extract.plan import Feature, Limits, MissingAudio, Plan, Precision, Storage
 from manifests.clip import Clip
 
 GROUP = "extract.recipes"
@@ -115,6 +115,7 @@ def make_plan(
     weights: str = "official",
     allow_unverified: bool = False,
     precision: Precision = "float32",
+    storage: Storage = "float32",
     missing_audio: MissingAudio = "mask",
     limits: Limits | None = None,
 ) -> Plan:
@@ -132,6 +133,8 @@ def make_plan(
         where trained weights come from (backbones.weights.parse_source)
     precision
         arithmetic of the networks
+    storage
+        type of the stored numbers
     missing_audio, limits
         see extract.plan
 
@@ -154,7 +157,7 @@ def make_plan(
         views, grid = recipe.column(backbone)
         if hop_ns is not None:
             grid = replace(grid, hop_ns=hop_ns)
-        features.append(Feature(backbone, views, grid, weights_id(backbone, source, allow_unverified), precision))
+        features.append(Feature(backbone, views, grid, weights_id(backbone, source, allow_unverified), precision, storage))
     return Plan(recipe.name, tuple(features), missing_audio, limits or Limits())
 
 

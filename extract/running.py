@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
+import logging
 import platform
 import shutil
 import time
@@ -15,18 +17,22 @@ from typing import Any, Literal
 from extract.chunk import Chunk, Progress, Receipt
 from extract.engine.base import Engine, Event, Lost
 from extract.engine.drive import drive
+from extract.errors import StoreUnwritable
 from extract.job import Job
 from extract.lane import LaneSpec, key_info, open_lane
 from extract.plan import Plan
 from extract.rates import Rate, remember, remembered_rate
-from extract.store.catalog import Store, create_store
+from extract.store.catalog import Store, create_store, save_index
 from extract.store.part import merge_chunk, seal_piece, sweep_tmp
 from extract.store.rows import Remark
 from extract.store.runs import Ledger, Lock
 from extract.store.sink import unwritable
 from extract.summary import Summary, take_stock
 from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
+from manifests.dense import dense_path
 
+_log = logging.getLogger(__name__)
+INDEX_EVERY = 256  # parts; opening that many without an index takes about a second
 COMPILE_SAVES, COMPILE_S = 0.05, 60.0  # of a forward's time; for a large network on two cores (docs/results.md)
 SHORT_S = 20.0  # runs below it say nothing about a machine's speed
 
@@ -53,6 +59,8 @@ class Machine:
         clips per part
     seal_s
         seconds of work that a kill may cost
+    compression
+        of the stored data, ``none`` or ``gzip:<1 to 9>``
     compile
         ``on``: compile every network first; ``auto``: where that pays for itself in this run
     """
@@ -66,6 +74,7 @@ class Machine:
     chunk: int = 64
     seal_s: float = 30.0
     compile: Literal["off", "on", "auto"] = "off"
+    compression: str = "none"
 
 
 def run(
@@ -110,6 +119,7 @@ def run(
         if chunks:
             _compute(job, machine, chunks, summary, on_event, stopping)
         summary.interrupted = stopping()
+        _keep_index(job)
         take_stock(job, summary)
         return summary
 
@@ -153,8 +163,12 @@ def _compute(
         on_event(Progress(name, clip_id, failed=True))
         follow(Receipt(name, path.name, (clip_id,), failed=remarks, size_bytes=path.stat().st_size))
 
+    merged = itertools.count(1)
+
     def merge(name: str) -> None:
         merge_chunk(parts, name, order[name])
+        if next(merged) % INDEX_EVERY == 0:
+            _keep_index(job)
 
     try:
         _fetch_weights(job, plan)
@@ -207,6 +221,7 @@ def _engine(job: Job, machine: Machine, plan: Plan, compile_keys: tuple[str, ...
         torch_threads=threads,
         seal_s=machine.seal_s,
         compile_keys=compile_keys,
+        compression=machine.compression,
     )
     if machine.engine == "ray":
         from extract.engine.ray import RayEngine
@@ -286,10 +301,23 @@ def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
 
 
 def _keep_manifest(job: Job) -> None:
-    half = job.store / "manifest.csv.tmp"
+    """Labels and splits travel with the store."""
+    kept = job.store / "manifest.csv"
+    for source, copy in ((job.manifest, kept), (dense_path(job.manifest), dense_path(kept))):
+        half = copy.with_name(f"{copy.name}.tmp")
+        try:
+            if source.is_file():
+                shutil.copyfile(source, half)
+                half.replace(copy)
+            else:
+                copy.unlink(missing_ok=True)  # of another manifest, whose events these clips do not have
+        except OSError as error:
+            half.unlink(missing_ok=True)
+            raise unwritable(copy, source.stat().st_size, error) from error
+
+
+def _keep_index(job: Job) -> None:
     try:
-        shutil.copyfile(job.manifest, half)
-        half.replace(job.store / "manifest.csv")
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise unwritable(job.store / "manifest.csv", job.manifest.stat().st_size, error) from error
+        save_index(job.store)
+    except StoreUnwritable as error:
+        _log.warning("the store is complete, but slow to open: %s", error)

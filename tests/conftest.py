@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -73,3 +74,28 @@ def tiny(way: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry._zoo.update(before)
     for name in [name for name in sys.modules if name.startswith("extract_plugin_tiny_")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def listed(way: ModuleType, media: Path, tmp_path: Path) -> Path:
+    path: Path = way.manifest(tmp_path / "m.csv", media)
+    return path
+
+
+@pytest.fixture
+def run(way: ModuleType, tmp_path: Path) -> Callable[..., Any]:
+    """``run(manifest, store="s", backbones=..., chunk=..., ...)``: fields of Choices and Machine by name."""
+
+    from extract import api
+    from extract.job import Choices
+    from extract.running import Machine
+
+    def run(manifest: Path, store: str = "s", **more: Any) -> Any:
+        hooks = {name: more.pop(name) for name in ("stopping", "on_event", "on_start") if name in more}
+        machine = {name: more.pop(name) for name in Machine.__dataclass_fields__ if name in more}
+        choices = Choices(**{"backbones": way.TRIO, "weights": "random:0", **more})
+        return api.run(
+            manifest, choices, Machine(**{"chunk": 4, "torch_threads": 1, **machine}), tmp_path / store, **hooks
+        )
+
+    return run

@@ -24,27 +24,6 @@ pytestmark = pytest.mark.usefixtures("tiny")
 Run = Callable[..., Summary]
 
 
-@pytest.fixture
-def listed(way: ModuleType, media: Path, tmp_path: Path) -> Path:
-    path: Path = way.manifest(tmp_path / "m.csv", media)
-    return path
-
-
-@pytest.fixture
-def run(way: ModuleType, tmp_path: Path) -> Run:
-    """``run(manifest, store="s", backbones=..., chunk=..., ...)``: fields of Choices and Machine by name."""
-
-    def run(manifest: Path, store: str = "s", **more: Any) -> Summary:
-        hooks = {name: more.pop(name) for name in ("stopping", "on_event", "on_start") if name in more}
-        machine = {name: more.pop(name) for name in Machine.__dataclass_fields__ if name in more}
-        choices = Choices(**{"backbones": way.TRIO, "weights": "random:0", **more})
-        return api.run(
-            manifest, choices, Machine(**{"chunk": 4, "torch_threads": 1, **machine}), tmp_path / store, **hooks
-        )
-
-    return run
-
-
 def test_the_first_run_computes_and_the_second_does_nothing(
     way: ModuleType, run: Run, listed: Path, tmp_path: Path
 ) -> None:

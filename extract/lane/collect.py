@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backbones.spec import Frames
 from extract.chunk import Todo
 from extract.decode.events import Block, Broken, Event, Opened
-from extract.errors import Bug, ClipError, ExtractError, NoAudio, TooShort
+from extract.errors import Bug, ClipError, ExtractError, NoAudio, Overflow, TooShort
 from extract.lane.ahead import bug
 from extract.lane.models import Model
 from extract.plan import Feature, Plan, Tap
@@ -80,7 +80,8 @@ class _Column:
         if self._batch:
             self._run()
         source_ns = np.stack(self.source_ns)
-        rows = Rows(clip_id, self.model.feature.key, self.data, self.windows_ns, self.valid, source_ns)
+        data = _stored(self.data, info) if info.storage != "float32" else self.data
+        rows = Rows(clip_id, self.model.feature.key, data, self.windows_ns, self.valid, source_ns)
         check_rows(rows, info)
         return rows
 
@@ -89,6 +90,13 @@ class _Column:
         views = [np.stack(view) for view in zip(*(shown for _, shown in self._batch), strict=True)]
         self._batch.clear()
         self.data[rows] = self.model(views)
+
+
+def _stored(data: NDArray[np.float32], info: KeyInfo) -> NDArray[np.float16]:
+    largest = float(np.abs(data).max(initial=0.0))
+    if np.isfinite(largest) and largest > float(np.finfo(np.float16).max):
+        raise Overflow(f"a value of {largest:g} does not fit float16, which ends at 65504; use --storage float32")
+    return data.astype(np.float16)
 
 
 def collect(
@@ -176,7 +184,7 @@ def _silent_rows(clip_id: str, feature: Feature, windows_ns: NDArray[np.int64]) 
     return Rows(
         clip_id,
         feature.key,
-        np.zeros((rows, *feature.backbone.dims), dtype=np.float32),
+        np.zeros((rows, *feature.backbone.dims), feature.storage),
         windows_ns,
         np.zeros(rows, dtype=np.uint8),
         np.full((rows, sources), -1, dtype=np.int64),
@@ -194,6 +202,10 @@ def _guarded(key: str, columns: dict[str, _Column], result: Result, step: Callab
     """Do one step of one feature; what goes wrong in it costs this feature of this clip, no more."""
     try:
         return step()
+    except ClipError as error:
+        columns.pop(key, None)
+        result.failed.append(_remark(result.clip_id, key, "model", error))
+        return None
     except ExtractError:
         raise
     except Exception as error:  # noqa: BLE001 - recorded as a Bug with its type and place

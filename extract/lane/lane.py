@@ -58,6 +58,8 @@ class LaneSpec:
         a piece is sealed at the latest after so many seconds of work: what a kill costs
     compile_keys
         features whose networks are compiled first
+    compression
+        of the data in sealed pieces
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class LaneSpec:
     torch_threads: int | None = None
     seal_s: float = 30.0
     compile_keys: tuple[str, ...] = ()
+    compression: str = "none"
 
 
 @dataclass(slots=True)
@@ -156,6 +159,7 @@ class Lane:
             failed,
             masked,
             self._provenance,
+            self._spec.compression,
         )
         seconds = {"decode": piece.decode_cpu_s, "wait": piece.wait_s, "seal": time.perf_counter() - started}
         notes: dict[str, float] = {}
@@ -208,6 +212,7 @@ def key_info(feature: Feature) -> KeyInfo:
         weights=feature.weights_id,
         licence="; ".join(licences) if not feature.weights_id.startswith("random:") else "none (random weights)",
         dims=feature.backbone.dims,
+        storage=feature.storage,
     )
 
 

@@ -1,21 +1,30 @@
-"""A store as one thing: which clips it has, under which keys, and their rows. Needs h5py and numpy only."""
+"""A store as one thing: which clips it has, under which keys, and why some are missing. Needs h5py and numpy only."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import DamagedPart, ExtractError, StoreError, nearest
 from extract.plan import canonical_json
-from extract.store.merge import by_age, list_parts
-from extract.store.reader import PartIndex, index_part, open_part, read_range, read_rows, reading
-from extract.store.rows import KeyInfo, Remark, Rows
+from extract.store.index import Column, Index, empty, live, standing
+from extract.store.index_file import read_index, write_index
+from extract.store.rows import KeyInfo, Remark
+from extract.store.scan import Broken, scan
 from extract.store.sink import unwritable
+
+if TYPE_CHECKING:
+    from manifests.clip import Clip
+    from manifests.dense import Event
+
+Kind = Literal["failed", "masked"]
 
 
 def create_store(path: Path) -> None:
@@ -33,11 +42,23 @@ def create_store(path: Path) -> None:
             raise unwritable(folder, 0, error) from error
 
 
-class Store:
-    """The features of a manifest, by clip id and key.
+def save_index(path: Path) -> None:
+    """Bring the index file of a store up to date, so that the next reader need not open every part; hold the store's lock.
 
-    Parts are indexed at first use; :meth:`refresh` looks again. No file stays open, so a store may be forked, pickled
-    and read while a run writes to it: the rows of a clip never change, only the file they lie in.
+    Raises
+    ------
+    StoreUnwritable
+        it cannot be written
+    """
+    catalog = Catalog(path, strict=False)
+    if catalog.index is not catalog.saved:
+        write_index(path, catalog.index)
+
+
+class Catalog:
+    """What the parts of a store say of themselves; :class:`extract.store.Store` reads the rows as well.
+
+    Parts are indexed at first use, from the store's index file as far as that is up to date; :meth:`refresh` looks again.
 
     Parameters
     ----------
@@ -51,25 +72,20 @@ class Store:
     ------
     StoreError
         there is no store at `path`
-
-    Examples
-    --------
-    >>> store = Store(Path("features/llp"))               # doctest: +SKIP
-    >>> store["BjCEufrlXm4_20_30", "resnet152"].shape     # doctest: +SKIP
-    (80, 2048)
     """
 
     def __init__(self, path: str | Path, *, strict: bool = True) -> None:
         self.path = Path(path)
         self.strict = strict
-        self._parts: dict[Path, tuple[tuple[int, int, int], PartIndex | str]] = {}
-        self._where: dict[str, dict[str, tuple[PartIndex, int]]] | None = None
-        self._infos: dict[str, KeyInfo] = {}
-        self._failed: tuple[Remark, ...] = ()
-        self._masked: tuple[Remark, ...] = ()
-        self._damaged: tuple[tuple[Path, str], ...] = ()
+        self._index: Index | None = None
+        self._columns: Mapping[str, Column] = {}
+        self._broken: Broken = {}
+        self._standing: dict[Kind, NDArray[np.int64]] = {}
+        self.saved: Index | None = None
         if not (self.path / "parts").is_dir():
             raise StoreError(f"there is no feature store at {self.path}: it has no parts/; `extract run` makes one")
+
+    # ---- keeping in step -----------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Look at ``parts/`` again; only files that are new or changed are opened.
@@ -79,64 +95,79 @@ class Store:
         DamagedPart
             in strict mode, see the class
         """
-        paths = self._scan()
-        damaged = {path: found for path in paths if isinstance(found := self._parts[path][1], str)}
-        where: dict[str, dict[str, tuple[PartIndex, int]]] = {}
-        failed: dict[tuple[str, ...], Remark] = {}
-        masked: dict[tuple[str, ...], Remark] = {}
-        self._infos = {}
-        for path in paths:
-            index = self._parts[path][1]
-            if isinstance(index, str):
-                continue
-            problem = _conflict(where, index)
-            if problem is not None:
-                damaged[path] = problem
-                continue
-            for key, entry in index.keys.items():
-                self._infos[key] = entry.info
-                where.setdefault(key, {}).update((clip, (index, i)) for i, clip in enumerate(entry.clips))
-            failed |= {(each.clip_id, each.key): each for each in index.failed}
-            masked |= {(each.clip_id, each.key, each.stage, each.reason): each for each in index.masked}
-        if damaged and self.strict:
-            raise DamagedPart("\n".join(damaged.values()))
-        self._where = where
-        self._failed = tuple(r for _, r in sorted(failed.items()) if r.clip_id not in where.get(r.key, {}))
-        self._masked = tuple(r for _, r in sorted(masked.items()))
-        self._damaged = tuple(damaged.items())
+        if self._index is None:
+            self.saved = read_index(self.path)
+        known = self._index or self.saved or empty()
+        index, self._broken = scan(self.path / "parts", known, self._broken)
+        if self._broken and self.strict:
+            raise DamagedPart("\n".join(why for _, why in self._broken.values()))
+        if index is not self._index:
+            self._index = index
+            self._columns = {key: live(column) for key, column in index.columns.items()}
+            self._standing = {}
 
-    def have(self) -> Mapping[str, frozenset[str]]:
-        """Keys with rows, by clip id."""
-        keys: dict[str, list[str]] = {}
-        for key, clips in self._rows().items():
-            for clip in clips:
-                keys.setdefault(clip, []).append(key)
-        shared: dict[tuple[str, ...], frozenset[str]] = {}
-        return {clip: shared.setdefault(tuple(found), frozenset(found)) for clip, found in keys.items()}
+    @property
+    def index(self) -> Index:
+        """The arrays behind it all."""
+        if self._index is None:
+            self.refresh()
+        assert self._index is not None
+        return self._index
 
-    def failed(self) -> tuple[Remark, ...]:
-        """Why there are no rows; sorted by clip and key. A failure that rows made up for later is not among them."""
-        self._rows()
-        return self._failed
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """By key, one entry per clip, sorted by clip."""
+        return self._columns if self._index is not None else (self.index, self._columns)[1]
 
-    def masked(self) -> tuple[Remark, ...]:
-        """Why a policy filled rows; sorted by clip and key."""
-        self._rows()
-        return self._masked
-
-    def keys(self) -> tuple[KeyInfo, ...]:
-        """Every key that has rows, by name."""
-        self._rows()
-        return tuple(self._infos[key] for key in sorted(self._infos))
-
-    def clips(self, key: str) -> tuple[str, ...]:
-        """Sorted ids of the clips that have rows under `key`: a full key, or a backbone's name where that is unique."""
-        return tuple(sorted(self._rows()[self.resolve(key)]))
+    def parts(self) -> tuple[Path, ...]:
+        """Every sealed part and piece that is read, by name."""
+        return tuple(sorted(self.path / "parts" / part.name for part in self.index.parts))
 
     def damaged(self) -> tuple[tuple[Path, str], ...]:
         """Files that were left out, and why; always empty in strict mode."""
-        self._rows()
-        return self._damaged
+        assert self.index is not None
+        return tuple((self.path / "parts" / name, why) for name, (_, why) in sorted(self._broken.items()))
+
+    # ---- clips and keys ------------------------------------------------------------------------------------------
+
+    def keys(self) -> tuple[KeyInfo, ...]:
+        """Every key that has rows, by name."""
+        return tuple(self.columns[key].info for key in sorted(self.columns))
+
+    def clips(self, key: str) -> tuple[str, ...]:
+        """Sorted ids of the clips that have rows under `key`: a full key, or a backbone's name where that is unique."""
+        return self.index.text(self.columns[self.resolve(key)].clip)
+
+    def counts(self, key: str) -> NDArray[np.int64]:
+        """(N,) int64, rows of each clip of :meth:`clips`."""
+        column = self.columns[self.resolve(key)]
+        return np.asarray(column.stop - column.start)
+
+    def clip_ids(self) -> tuple[str, ...]:
+        """Sorted ids of all clips that have rows."""
+        there = np.zeros(len(self.index.ids), bool)
+        for column in self.columns.values():
+            there[column.clip] = True
+        return self.index.text(np.flatnonzero(there))
+
+    def have(self) -> Mapping[str, frozenset[str]]:
+        """Keys with rows, by clip id."""
+        bits = np.zeros(len(self.index.ids), np.int64)
+        keys = list(self.columns)
+        if len(keys) > 63:
+            return self._have_many()
+        for i, key in enumerate(keys):
+            bits[self.columns[key].clip] |= 1 << i
+        there = np.flatnonzero(bits)
+        sets = {b: frozenset(key for i, key in enumerate(keys) if b >> i & 1) for b in np.unique(bits[there]).tolist()}
+        return dict(zip(self.index.text(there), map(sets.__getitem__, bits[there].tolist()), strict=True))
+
+    def _have_many(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for key, column in self.columns.items():
+            for clip_id in self.index.text(column.clip):
+                found.setdefault(clip_id, set()).add(key)
+        return {clip_id: frozenset(keys) for clip_id, keys in sorted(found.items())}
 
     def resolve(self, name: str) -> str:
         """The full key of a backbone's name, or of itself.
@@ -148,7 +179,7 @@ class Store:
         StoreError
             several; the message lists them
         """
-        keys = self._rows()
+        keys = self.columns
         if name in keys:
             return name
         found = sorted(key for key in keys if key.split("@")[0] == name)
@@ -158,31 +189,153 @@ class Store:
             raise nearest(name, sorted({*keys, *(key.split("@")[0] for key in keys)}), f"feature of {self.path}")
         return found[0]
 
-    def rows(self, clip_id: str, key: str) -> Rows:
-        """The rows of one clip, with windows, validity and source times; only they are read.
+    def find(self, clip_id: str, key: str) -> int:
+        """The number of a clip's entry in ``columns[key]``; -1 where it has no rows."""
+        column = self.columns.get(key)
+        rank = self.index.rank(clip_id) if column is not None else -1
+        if column is None or rank < 0:
+            return -1
+        at = int(np.searchsorted(column.clip, rank))
+        return at if at < len(column.clip) and column.clip[at] == rank else -1
+
+    def find_all(self, clip_ids: Sequence[str], key: str) -> NDArray[np.int64]:
+        """The numbers of the clips' entries in ``columns[key]``; -1 where one has no rows."""
+        clip, ranks = self.columns[key].clip, self.index.ranks(clip_ids)
+        at = np.minimum(np.searchsorted(clip, ranks), len(clip) - 1)
+        return np.where((ranks >= 0) & (clip[at] == ranks), at, -1)
+
+    def __contains__(self, item: tuple[str, str]) -> bool:
+        """Whether there are rows: ``(clip_id, key) in store``, with a full key."""
+        return self.find(*item) >= 0
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids of all clips that have rows."""
+        return iter(self.clip_ids())
+
+    def __len__(self) -> int:
+        """How many clips have rows."""
+        return len(self.clip_ids())
+
+    # ---- what is missing -----------------------------------------------------------------------------------------
+
+    def failed(self) -> tuple[Remark, ...]:
+        """Why there are no rows; sorted by clip and key. A failure that rows made up for later is not among them."""
+        return self._remarks("failed")
+
+    def masked(self) -> tuple[Remark, ...]:
+        """Why a policy filled rows; sorted by clip and key."""
+        return self._remarks("masked")
+
+    def tally(self) -> dict[str, dict[str, int]]:
+        """By key: how many clips have ``rows``, are ``masked``, ``failed``."""
+        zero = {"rows": 0, "masked": 0, "failed": 0}
+        found = {key: zero | {"rows": len(column.clip)} for key, column in self.columns.items()}
+        for kind, remarks in self._numbers(("clip", "key")):
+            for number, clips in Counter(np.unique(remarks, axis=1)[1].tolist()).items():
+                found.setdefault(self.index.words[number], dict(zero))[kind] = clips
+        return dict(sorted(found.items()))
+
+    def reasons(self, kind: Kind) -> dict[str, int]:
+        """Clips by reason, the most frequent first; a clip counts once per reason."""
+        for each, remarks in self._numbers(("clip", "reason")):
+            if each == kind:
+                count = Counter(np.unique(remarks, axis=1)[1].tolist())
+                named = {self.index.words[number]: clips for number, clips in count.items()}
+                return dict(sorted(named.items(), key=lambda item: (-item[1], item[0])))
+        return {}
+
+    def settled(self, clip_ids: Sequence[str], keys: Sequence[str]) -> NDArray[np.bool_]:
+        """(clips, keys) bool: there are rows, or a remark says why there are none."""
+        there = np.zeros((len(self.index.ids) + 1, len(keys)), bool)  # the last line: ids that nobody mentions
+        place = {key: i for i, key in enumerate(keys)}
+        for key in place.keys() & self.columns.keys():
+            there[self.columns[key].clip, place[key]] = True
+        for _, remarks in self._numbers(("clip", "key")):
+            column = np.array([place.get(word, -1) for word in self.index.words], np.int64)[remarks[1]]
+            there[remarks[0][column >= 0], column[column >= 0]] = True
+        return np.asarray(there[self.index.ranks(clip_ids)])
+
+    def _numbers(self, names: Sequence[str]) -> Iterator[tuple[Kind, NDArray[np.int64]]]:
+        """Of each kind, the remarks that count, as numbers."""
+        kinds: tuple[Kind, ...] = ("failed", "masked")
+        for kind in kinds:
+            which = self._which(kind)
+            table = getattr(self.index, kind)
+            yield kind, np.stack([getattr(table, name)[which].astype(np.int64) for name in names])
+
+    def _which(self, kind: Kind) -> NDArray[np.int64]:
+        index = self.index
+        if kind not in self._standing:
+            self._standing[kind] = standing(index, kind, self.columns)
+        return self._standing[kind]
+
+    def _remarks(self, kind: Kind) -> tuple[Remark, ...]:
+        which = self._which(kind)
+        table, words = getattr(self.index, kind).take(which), self.index.words
+        clips = self.index.text(table.clip)
+        columns = [[words[i] for i in getattr(table, name).tolist()] for name in ("key", "stage", "reason")]
+        messages = [table.message(i) for i in range(len(clips))]
+        return tuple(map(Remark, clips, *columns, messages))
+
+    def absent(self, clip_id: str, key: str) -> ExtractError:
+        """What to say of a clip that has no rows under a key."""
+        rank, index = self.index.rank(clip_id), self.index
+        which = self._which("failed")
+        for i in which[index.failed.clip[which] == rank].tolist() if rank >= 0 else ():
+            if index.words[index.failed.key[i]] == key:
+                reason, stage = (index.words[numbers[i]] for numbers in (index.failed.reason, index.failed.stage))
+                return StoreError(
+                    f"clip {clip_id!r} has no rows of {key}: {reason} ({stage}): {index.failed.message(i)}"
+                )
+        others = sorted(other for other in self.columns if self.find(clip_id, other) >= 0)
+        if others:
+            return StoreError(f"clip {clip_id!r} has no rows of {key}, only of {', '.join(others)}")
+        return nearest(clip_id, list(self.clip_ids()[:10_000]), f"clip of {self.path}")
+
+    # ---- labels --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def manifest(self) -> dict[str, Clip]:
+        """The clips of the last run's manifest, by id in its order; empty where the store has no copy of one."""
+        from manifests.clip import read_manifest
+
+        path = self.path / "manifest.csv"
+        return {clip.clip_id: clip for clip in read_manifest(path)} if path.is_file() else {}
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Labels with times, from the store's copy of the manifest's dense CSV; empty where it has none."""
+        from manifests.dense import dense_path, read_dense
+
+        path = dense_path(self.path / "manifest.csv")
+        return read_dense(path) if path.is_file() else ()
+
+    def labels(self, clip_id: str) -> tuple[str, ...]:
+        """The labels of a clip.
 
         Raises
         ------
         UnknownName
-            the store knows no such key or clip
-        StoreError
-            the clip failed; the message says why
+            the manifest does not list it
         """
-        rows = self._read(clip_id, self.resolve(key), whole=True)
-        assert isinstance(rows, Rows)
-        return rows
+        if clip_id not in self.manifest:
+            raise nearest(clip_id, list(self.manifest)[:10_000], f"clip of the manifest of {self.path}")
+        return self.manifest[clip_id].labels
 
-    def __getitem__(self, item: tuple[str, str]) -> NDArray[np.float32]:
-        """``store[clip_id, key]``: (R, *dims) float32; raises what :meth:`rows` does."""
-        clip_id, key = item
-        data = self._read(clip_id, self.resolve(key), whole=False)
-        assert isinstance(data, np.ndarray)
-        return data
+    def split_ids(self, split: str) -> tuple[str, ...]:
+        """The ids of a split, in the manifest's order.
 
-    def __contains__(self, item: tuple[str, str]) -> bool:
-        """Whether there are rows: ``(clip_id, key) in store``, with a full key."""
-        clip_id, key = item
-        return clip_id in self._rows().get(key, {})
+        Raises
+        ------
+        UnknownName
+            no clip of the manifest is in it
+        """
+        found = tuple(clip_id for clip_id, clip in self.manifest.items() if clip.split == split)
+        if not found:
+            raise nearest(split, sorted({clip.split for clip in self.manifest.values()}), f"split of {self.path}")
+        return found
+
+    # ---- the whole -----------------------------------------------------------------------------------------------
 
     def digest(self) -> str:
         """sha256 in hex of all content: rows, keys, remarks; not of how it is spread over parts, nor of provenance.
@@ -190,99 +343,35 @@ class Store:
         It trusts the digests that the parts hold; :func:`extract.store.verify.verify` checks those.
         """
         total = hashlib.sha256()
-        for key, clips in sorted(self._rows().items()):
-            info = self._infos[key]
+        for key in sorted(self.columns):
+            column = self.columns[key]
+            info = column.info
             total.update(canonical_json([key, info.identity, info.view, info.weights, info.licence]).encode())
-            for clip, (index, i) in sorted(clips.items(), key=lambda item: item[0]):
-                total.update(canonical_json([clip, index.keys[key].sha256[i].tobytes().hex()]).encode())
-        for name, remarks in (("failed", self._failed), ("masked", self._masked)):
+            digests = column.sha256.tobytes().hex()
+            for i, clip_id in enumerate(self.index.text(column.clip)):
+                total.update(canonical_json([clip_id, digests[64 * i : 64 * (i + 1)]]).encode())
+        for name, remarks in (("failed", self.failed()), ("masked", self.masked())):
             for each in remarks:
                 total.update(
                     canonical_json([name, each.clip_id, each.key, each.stage, each.reason, each.message]).encode()
                 )
         return total.hexdigest()
 
-    def _rows(self) -> dict[str, dict[str, tuple[PartIndex, int]]]:
-        if self._where is None:
-            self.refresh()
-        assert self._where is not None
-        return self._where
+    def size_bytes(self) -> int:
+        """Of all parts."""
+        return sum(part.size_bytes for part in self.index.parts)
 
-    def _scan(self) -> list[Path]:
-        """Index what is new; paths with the oldest first."""
-        while True:
-            paths = list_parts(self.path / "parts")
-            try:
-                for path in paths:
-                    self._parts[path] = self._look(path)
-                ordered = by_age(paths)
-            except FileNotFoundError:
-                continue  # a run merged that piece after we listed it: its clips are in a file of the next listing
-            self._parts = {path: self._parts[path] for path in paths}
-            return ordered
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process looks at the parts by itself."""
+        return {"path": self.path, "strict": self.strict}
 
-    def _look(self, path: Path) -> tuple[tuple[int, int, int], PartIndex | str]:
-        stat = path.stat()
-        signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        known = self._parts.get(path)
-        if known is not None and known[0] == signature:
-            return known
-        try:
-            return signature, index_part(path)
-        except DamagedPart as error:
-            return signature, str(error)
-
-    def _read(self, clip_id: str, key: str, *, whole: bool) -> Rows | NDArray[Any]:
-        for _ in range(8):
-            found = self._rows()[key].get(clip_id) if key in self._rows() else None
-            if found is None:
-                raise self._absent(clip_id, key)
-            index, i = found
-            start, stop = map(int, index.keys[key].span[i])
-            try:
-                with open_part(index.path) as file, reading(index.path):
-                    # A run may have put a newer file under this name: it counts only if the clip lies where it did.
-                    if _lies_there(file.get(key), clip_id, i, start, stop):
-                        if whole:
-                            return read_rows(file, clip_id, key, start, stop)
-                        return read_range(file[key]["data"], start, stop)
-            except FileNotFoundError:
-                pass
-            self.refresh()
-        raise StoreError(f"{self.path} changes faster than clip {clip_id!r} can be read; is something rewriting it?")
-
-    def _absent(self, clip_id: str, key: str) -> ExtractError:
-        for each in self._failed:
-            if (each.clip_id, each.key) == (clip_id, key):
-                return StoreError(
-                    f"clip {clip_id!r} has no rows of {key}: {each.reason} ({each.stage}): {each.message}"
-                )
-        known = self.have()
-        if clip_id in known:
-            return StoreError(f"clip {clip_id!r} has no rows of {key}, only of {', '.join(sorted(known[clip_id]))}")
-        return nearest(clip_id, list(known), f"clip of {self.path}")
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(state["path"], strict=state["strict"])  # type: ignore[misc]
 
 
-def _lies_there(group: Any, clip_id: str, i: int, start: int, stop: int) -> bool:
-    if group is None or i >= group["clip"].shape[0]:
-        return False
-    return bool(group["clip"][i].decode() == clip_id and group["span"][i].tolist() == [start, stop])
+def __getattr__(name: str) -> Any:
+    if name == "Store":
+        from extract.store.store import Store
 
-
-def _conflict(where: Mapping[str, Mapping[str, tuple[PartIndex, int]]], new: PartIndex) -> str | None:
-    """What `new` says differently from the parts before it, or None."""
-    for key, entry in new.keys.items():
-        known = where.get(key)
-        if not known:
-            continue
-        first = next(iter(known.values()))[0].keys[key]
-        if first.info.dims != entry.info.dims:
-            return f"{new.path}: rows of {key} have shape {entry.info.dims}, in other parts {first.info.dims}"
-        for i, clip in enumerate(entry.clips):
-            if clip in known and not _same(known[clip], entry.sha256[i], key):
-                return f"{known[clip][0].path} and {new.path} hold different rows of clip {clip!r}, {key}"
-    return None
-
-
-def _same(known: tuple[PartIndex, int], sha256: NDArray[np.uint8], key: str) -> bool:
-    return bool((known[0].keys[key].sha256[known[1]] == sha256).all())
+        return Store
+    raise AttributeError(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,15 +14,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.errors import PlanError
+from extract.plan import Storage
+from extract.store.hdf5 import create_file, new_group, put_attr, put_set, stamp, text_column
 from extract.store.rows import KeyInfo, Remark, Rows
 from extract.store.sink import Sink, sealed
 
-SCHEMA = 1
+SCHEMA = 2
+_CHUNK_BYTES = 4 * 2**20
 REMARKS = ("failed", "masked")
 REMARK_COLUMNS = ("clip", "key", "stage", "error", "message")
 INFO_ATTRS = ("identity", "view", "weights", "licence")
 ROW_SETS = ("data", "window_ns", "valid", "source_ns")
 KEY_SETS = (*ROW_SETS, "span", "clip", "sha256")
+_NUMBERS = {"float32": "<f4", "float16": "<f2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Entry:
         how many rows, and how many source times each has
     load
         gives the rows; called once, while the part is written
+    storage
+        type of the numbers
     """
 
     clip_id: str
@@ -46,24 +54,22 @@ class Entry:
     rows: int
     sources: int
     load: Callable[[], Rows]
+    storage: Storage = "float32"
 
     @property
     def size_bytes(self) -> int:
         """What the entry takes on disk, without its name."""
-        return self.rows * (4 * int(np.prod(self.dims, dtype=np.int64)) + 17 + 8 * self.sources) + 48
+        number_bytes = np.dtype(self.storage).itemsize
+        return self.rows * (number_bytes * int(np.prod(self.dims, dtype=np.int64)) + 17 + 8 * self.sources) + 48
 
 
 def row_digest(rows: Rows) -> bytes:
     """sha256 (32 bytes) of one clip's rows: shape, data, window_ns, valid, source_ns, little-endian, in that order."""
     digest = hashlib.sha256(np.array([*rows.data.shape, *rows.source_ns.shape], "<i8").tobytes())
-    for array, dtype in ((rows.data, "<f4"), (rows.window_ns, "<i8"), (rows.valid, "|u1"), (rows.source_ns, "<i8")):
+    number = rows.data.dtype.newbyteorder("<")
+    for array, dtype in ((rows.data, number), (rows.window_ns, "<i8"), (rows.valid, "|u1"), (rows.source_ns, "<i8")):
         digest.update(np.ascontiguousarray(array, dtype).data)
     return digest.digest()
-
-
-def array_digest(array: NDArray[Any]) -> str:
-    """sha256 in hex of a whole dataset, as stored."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def write_part(
@@ -73,6 +79,7 @@ def write_part(
     failed: Sequence[Remark],
     masked: Sequence[Remark],
     provenance: str,
+    compression: str = "none",
 ) -> None:
     """Write and seal one part; everything is written in the order given.
 
@@ -88,67 +95,60 @@ def write_part(
         remarks
     provenance
         JSON list of what the rows were made with
+    compression
+        of the data: ``none`` or ``gzip:<1 to 9>``
 
     Raises
     ------
+    PlanError
+        no such compression
     StoreUnwritable
         see :func:`extract.store.sink.sealed`
     """
+    filters = _filters(compression)
     text = sum(len(remark.message) + 512 for remark in (*failed, *masked))
     needed = sum(entry.size_bytes + 4 * len(entry.clip_id) for entry in entries) + text + 4096 + len(provenance)
-    with sealed(path, needed) as sink, _create(sink) as file:
-        file.attrs.create("schema", np.int64(SCHEMA))
-        _put_attr(file, "provenance", provenance)
-        for key, group in groupby(entries, key=lambda entry: entry.key):
-            _put_key(_group(file, key), infos[key], tuple(group), sink)
-        for name, remarks in zip(REMARKS, (failed, masked), strict=True):
-            _put_remarks(_group(file, name), remarks)
+    with sealed(path, needed) as sink:
+        with create_file(sink) as file:
+            file.attrs.create("schema", np.int64(SCHEMA))
+            put_attr(file, "provenance", provenance)
+            for key, group in groupby(entries, key=lambda entry: entry.key):
+                _put_key(new_group(file, key), infos[key], tuple(group), sink, filters)
+            for name, remarks in zip(REMARKS, (failed, masked), strict=True):
+                _put_remarks(new_group(file, name), remarks)
+        stamp(sink, "part", SCHEMA)
 
 
-def _create(sink: Sink) -> h5py.File:
-    # Object headers of this format carry times unless told otherwise; fixed bounds keep the bytes independent of HDF5's
-    # defaults, and 1.8 is the oldest format whose metadata is checksummed.
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sink)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    return h5py.File(h5py.h5f.create(b"part", h5py.h5f.ACC_TRUNC, creation, access))
+def parse_compression(text: str) -> str:
+    """``none`` or ``gzip:<level>``; a bare ``gzip`` is level 4.
+
+    Raises
+    ------
+    PlanError
+        anything else
+    """
+    text = "gzip:4" if text == "gzip" else text
+    if not re.fullmatch(r"none|gzip:[1-9]", text):
+        raise PlanError(f"no compression is called {text!r}: use none, gzip (level 4), or gzip:1 to gzip:9")
+    return text
 
 
-def _group(file: h5py.File, name: str) -> h5py.Group:
-    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    creation.set_obj_track_times(False)
-    return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=creation))
+def _filters(compression: str) -> dict[str, Any]:
+    kind, _, level = parse_compression(compression).partition(":")
+    return {} if kind == "none" else {"compression": "gzip", "compression_opts": int(level), "shuffle": True}
 
 
-def _put_attr(node: h5py.Group | h5py.Dataset, name: str, text: str) -> None:
-    raw = text.encode()
-    dtype = h5py.string_dtype("utf-8", max(1, len(raw)))
-    node.attrs.create(name, np.array(raw, dtype=dtype))
-
-
-def _put_set(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
-    dataset = group.create_dataset(name, shape=array.shape, dtype=array.dtype, fill_time="never")
-    if array.size:
-        dataset[...] = array
-    _put_attr(dataset, "sha256", array_digest(array))
-
-
-def _text(column: Sequence[str]) -> NDArray[np.bytes_]:
-    # Fixed length: strings of variable length live in a heap without checksums.
-    raw = [text.encode() for text in column]
-    return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, *map(len, raw)) if raw else 1))
-
-
-def _put_key(group: h5py.Group, info: KeyInfo, entries: Sequence[Entry], sink: Sink) -> None:
+def _put_key(
+    group: h5py.Group, info: KeyInfo, entries: Sequence[Entry], sink: Sink, filters: Mapping[str, Any]
+) -> None:
     for name in INFO_ATTRS:
-        _put_attr(group, name, getattr(info, name))
+        put_attr(group, name, getattr(info, name))
     stops = np.cumsum([entry.rows for entry in entries], dtype="<i8")
     total, sources = int(stops[-1]), entries[0].sources
     shapes = {"data": (total, *info.dims), "window_ns": (total, 2), "valid": (total,), "source_ns": (total, sources)}
-    types = {"data": "<f4", "window_ns": "<i8", "valid": "|u1", "source_ns": "<i8"}
-    sets = {n: group.create_dataset(n, shapes[n], types[n], fill_time="never") for n in ROW_SETS}
+    types = {"data": _NUMBERS[info.storage], "window_ns": "<i8", "valid": "|u1", "source_ns": "<i8"}
+    packed = {"data": {"chunks": _chunks(entries[0], shapes["data"]), **filters}} if filters else {}
+    sets = {n: group.create_dataset(n, shapes[n], types[n], fill_time="never", **packed.get(n, {})) for n in ROW_SETS}
     digests = np.empty((len(entries), 32), "|u1")
     small: dict[str, list[NDArray[Any]]] = {name: [] for name in ROW_SETS[1:]}
     for i, (entry, stop) in enumerate(zip(entries, stops.tolist(), strict=True)):
@@ -164,12 +164,18 @@ def _put_key(group: h5py.Group, info: KeyInfo, entries: Sequence[Entry], sink: S
         if sets[name].size:
             sets[name][...] = np.concatenate(arrays)
     starts = stops - np.array([entry.rows for entry in entries], "<i8")
-    _put_set(group, "span", np.stack([starts, stops], axis=1))
-    _put_set(group, "clip", _text([entry.clip_id for entry in entries]))
-    _put_set(group, "sha256", digests)
+    put_set(group, "span", np.stack([starts, stops], axis=1))
+    put_set(group, "clip", text_column([entry.clip_id for entry in entries]))
+    put_set(group, "sha256", digests)
+
+
+def _chunks(first: Entry, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    # One clip is what is read at a time; most clips have as many rows as the first.
+    row_bytes = int(np.prod(first.dims, dtype=np.int64)) * np.dtype(first.storage).itemsize
+    return (max(1, min(first.rows, _CHUNK_BYTES // row_bytes)), *first.dims) if 0 not in shape else None
 
 
 def _put_remarks(group: h5py.Group, remarks: Sequence[Remark]) -> None:
     columns = ("clip_id", "key", "stage", "reason", "message")
     for name, field in zip(REMARK_COLUMNS, columns, strict=True):
-        _put_set(group, name, _text([getattr(remark, field) for remark in remarks]))
+        put_set(group, name, text_column([getattr(remark, field) for remark in remarks]))

@@ -19,8 +19,8 @@ from extract.store.sink import fsync_folder, unwritable
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Where one clip's rows lie."""
+class Source:
+    """One clip's rows of one key in an open part; they are read, and their checksum compared, when they are written."""
 
     index: PartIndex
     file: h5py.File
@@ -29,18 +29,28 @@ class _Source:
 
     @property
     def clip_id(self) -> str:
+        """Whose rows."""
         return self.index.keys[self.key].clips[self.i]
 
     @property
     def digest(self) -> bytes:
+        """Of the rows, as the part says."""
         return bytes(self.index.keys[self.key].sha256[self.i])
 
     def entry(self) -> Entry:
+        """As something to be written to another part."""
         key = self.index.keys[self.key]
         start, stop = map(int, key.span[self.i])
-        return Entry(self.clip_id, self.key, key.info.dims, stop - start, key.sources, self.load)
+        return Entry(self.clip_id, self.key, key.info.dims, stop - start, key.sources, self.load, key.info.storage)
 
     def load(self) -> Rows:
+        """The rows.
+
+        Raises
+        ------
+        DamagedPart
+            they do not match their checksum
+        """
         start, stop = map(int, self.index.keys[self.key].span[self.i])
         with reading(self.index.path):
             rows = read_rows(self.file, self.clip_id, self.key, start, stop)
@@ -121,18 +131,20 @@ def _merge(whole: Path, paths: Sequence[Path], order: Sequence[str]) -> None:
     place = {clip_id: i for i, clip_id in enumerate(order)}
     infos: dict[str, KeyInfo] = {}
     first: dict[str, PartIndex] = {}
-    sources: dict[tuple[str, str], _Source] = {}
+    found: dict[tuple[str, str], Source] = {}
     failed: dict[tuple[str, ...], Remark] = {}
     masked: dict[tuple[str, ...], Remark] = {}
     provenance: set[str] = set()
+    compression = "none"
     with ExitStack() as stack:
         for path in paths:
             index = index_part(path)
             _check_order(index, place)
             for key in index.keys:
                 _check_shapes(first.setdefault(key, index), index, key)
-            for source in _sources(index, stack.enter_context(open_part(path))):
-                _add(sources, source)
+            for source in sources(index, stack.enter_context(open_part(path))):
+                _add(found, source)
+            compression = index.compression if index.keys else compression
             infos |= {key: entry.info for key, entry in index.keys.items()}
             failed |= {(each.clip_id, each.key): each for each in index.failed}
             masked |= {(each.clip_id, each.key, each.stage, each.reason): each for each in index.masked}
@@ -144,10 +156,11 @@ def _merge(whole: Path, paths: Sequence[Path], order: Sequence[str]) -> None:
         write_part(
             whole,
             infos,
-            [sources[name].entry() for name in sorted(sources, key=lambda name: (name[1], place[name[0]]))],
-            sorted((each for name, each in failed.items() if name not in sources), key=rank),
+            [found[name].entry() for name in sorted(found, key=lambda name: (name[1], place[name[0]]))],
+            sorted((each for name, each in failed.items() if name not in found), key=rank),
             sorted(masked.values(), key=rank),
             f"[{','.join(sorted(provenance))}]",
+            compression,
         )
 
 
@@ -168,8 +181,8 @@ def _check_shapes(first: PartIndex, index: PartIndex, key: str) -> None:
         )
 
 
-def _add(sources: dict[tuple[str, str], _Source], new: _Source) -> None:
-    old = sources.setdefault((new.clip_id, new.key), new)
+def _add(found: dict[tuple[str, str], Source], new: Source) -> None:
+    old = found.setdefault((new.clip_id, new.key), new)
     if old.digest != new.digest:
         raise DamagedPart(
             f"{old.index.path} and {new.index.path} hold different rows of clip {new.clip_id!r}, {new.key}: "
@@ -177,10 +190,11 @@ def _add(sources: dict[tuple[str, str], _Source], new: _Source) -> None:
         )
 
 
-def _sources(index: PartIndex, file: h5py.File) -> Iterator[_Source]:
+def sources(index: PartIndex, file: h5py.File) -> Iterator[Source]:
+    """Every clip's rows in an open part, in their order on disk."""
     for key, entry in index.keys.items():
         for i in range(len(entry.clips)):
-            yield _Source(index, file, key, i)
+            yield Source(index, file, key, i)
 
 
 def drop_remarks(parts_folder: Path, predicate: Callable[[Remark], bool]) -> int:
@@ -216,13 +230,21 @@ def _rewrite(index: PartIndex, drop_failed: set[Remark], drop_rows: set[tuple[st
     failed = [each for each in index.failed if each not in drop_failed]
     masked = [each for each in index.masked if (each.clip_id, each.key) not in drop_rows]
     with open_part(index.path) as file:
-        every = list(_sources(index, file))
+        every = list(sources(index, file))
         kept = [source for source in every if (source.clip_id, source.key) not in drop_rows]
         if len(kept) == len(every) and (len(failed), len(masked)) == (len(index.failed), len(index.masked)):
             return
         if kept or failed or masked:
             infos = {key: entry.info for key, entry in index.keys.items()}
-            write_part(index.path, infos, [source.entry() for source in kept], failed, masked, index.provenance)
+            write_part(
+                index.path,
+                infos,
+                [source.entry() for source in kept],
+                failed,
+                masked,
+                index.provenance,
+                index.compression,
+            )
             return
     with _writing(index.path):
         index.path.unlink()

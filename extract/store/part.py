@@ -45,6 +45,7 @@ def seal_piece(
     failed: Iterable[Remark],
     masked: Iterable[Remark],
     provenance: Mapping[str, Any],
+    compression: str = "none",
 ) -> Path:
     """Seal some clips of a chunk.
 
@@ -68,6 +69,8 @@ def seal_piece(
         at most one per (clip, key, stage, reason)
     provenance
         JSON-able, equal on one machine: versions, device; no times, hosts or process ids; empty: nothing was computed
+    compression
+        of the data: ``none`` or ``gzip:<1 to 9>``; it changes no number
 
     Returns
     -------
@@ -108,6 +111,7 @@ def seal_piece(
         sorted(map(_printable, failed), key=rank),
         sorted(map(_printable, masked), key=lambda each: (*rank(each), each.stage, each.reason)),
         canonical_json([provenance] if provenance else []),
+        compression,
     )
     return path
 
@@ -127,7 +131,12 @@ def check_rows(rows: Rows, info: KeyInfo) -> None:
         raise ValueError(f"{where}: no rows")
     shapes = {"data": (count, *info.dims), "window_ns": (count, 2), "valid": (count,)}
     shapes["source_ns"] = (count, rows.source_ns.shape[1] if rows.source_ns.ndim == 2 else 1)
-    types = {"data": np.float32, "window_ns": np.int64, "valid": np.uint8, "source_ns": np.int64}
+    types: dict[str, Any] = {
+        "data": np.dtype(info.storage),
+        "window_ns": np.int64,
+        "valid": np.uint8,
+        "source_ns": np.int64,
+    }
     for name, shape in shapes.items():
         array = getattr(rows, name)
         if array.shape != shape:
@@ -199,4 +208,6 @@ def _content_id(rows: Sequence[Rows], failed: Sequence[Remark], masked: Sequence
 
 
 def _entry(rows: Rows, info: KeyInfo) -> Entry:
-    return Entry(rows.clip_id, rows.key, info.dims, rows.data.shape[0], rows.source_ns.shape[1], lambda: rows)
+    return Entry(
+        rows.clip_id, rows.key, info.dims, rows.data.shape[0], rows.source_ns.shape[1], lambda: rows, info.storage
+    )

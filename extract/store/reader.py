@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import DamagedPart, StoreError
-from extract.store.layout import INFO_ATTRS, KEY_SETS, REMARK_COLUMNS, REMARKS, ROW_SETS, SCHEMA
+from extract.plan import Storage
+from extract.store.hdf5 import SEAL_BYTES, parse_seal
+from extract.store.layout import (
+    INFO_ATTRS,
+    KEY_SETS,
+    REMARK_COLUMNS,
+    REMARKS,
+    ROW_SETS,
+    SCHEMA,
+)
 from extract.store.rows import KeyInfo, Remark, Rows
+
+READABLE = (1, SCHEMA)
+_STORAGES: dict[str, Storage] = {"<f4": "float32", "<f2": "float16"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +48,8 @@ class KeyIndex:
         (N, 32) uint8, digest of each clip's rows
     sources
         source times per row
+    offsets
+        where in the file ``data``, ``window_ns``, ``valid`` and ``source_ns`` begin; None: compressed
     """
 
     info: KeyInfo
@@ -41,17 +57,20 @@ class KeyIndex:
     span: NDArray[np.int64]
     sha256: NDArray[np.uint8]
     sources: int
+    offsets: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartIndex:
-    """What a part says, without its numbers: `keys` by name, remarks, and the `provenance` as a JSON list."""
+    """What a part says, without its numbers: `keys` by name, remarks, the `provenance` as a JSON list, how it is written."""
 
     path: Path
     keys: dict[str, KeyIndex]
     failed: tuple[Remark, ...]
     masked: tuple[Remark, ...]
     provenance: str
+    compression: str
+    schema: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,9 +119,63 @@ def open_part(path: Path) -> Iterator[h5py.File]:
             schema = file.attrs.get("schema")
             if schema is None:
                 raise DamagedPart(f"{path} is no part of a feature store: it has no schema; move it out of parts/")
-            if int(schema) != SCHEMA:
-                raise DamagedPart(f"{path} has schema {schema}, this version reads {SCHEMA}: use the one that wrote it")
+            if int(schema) not in READABLE:
+                raise DamagedPart(
+                    f"{path} has schema {schema}, this version reads {min(READABLE)} to {max(READABLE)}: use the version "
+                    "of extract that wrote it, or a newer one, whose `extract store convert` rewrites it"
+                )
         yield file
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What the first bytes of a part say: digest of all that follows, and the size of the file."""
+
+    sha256: str
+    size_bytes: int
+
+
+def read_seal(path: Path) -> Seal | None:
+    """The seal of a part, read without HDF5; None for a part of schema 1, which has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        it is not there (any more)
+    StoreError
+        the system does not let us read it
+    DamagedPart
+        the file begins like neither
+    """
+    with reading(path), open(path, "rb") as file:
+        head = file.read(SEAL_BYTES)
+        if head.startswith(b"\x89HDF\r\n\x1a\n"):
+            return None
+        said = parse_seal(head, "part")
+        if said is None:
+            raise DamagedPart(f"{path} does not begin with the seal of a part; delete it and run again")
+        return Seal(*said)
+
+
+def seal_problem(path: Path) -> str:
+    """What is wrong with a part as a file, byte by byte: its size, or the digest of everything after the seal; or nothing.
+
+    A part of schema 1 has no seal, so nothing can be said of it here. Raises what :func:`read_seal` does.
+    """
+    seal = read_seal(path)
+    if seal is None:
+        return ""
+    with reading(path), open(path, "rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes != seal.size_bytes:
+            return f"has {size_bytes:,} bytes, its seal says {seal.size_bytes:,}"
+        file.seek(SEAL_BYTES)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return (
+        ""
+        if found == seal.sha256
+        else f"its bytes have the digest {found[:12]}..., its seal says {seal.sha256[:12]}..."
+    )
 
 
 def index_part(path: Path) -> PartIndex:
@@ -157,7 +230,13 @@ def read_attr(node: h5py.Group | h5py.Dataset, name: str) -> str:
 def read_info(group: h5py.Group, key: str) -> KeyInfo:
     """What is stored once per key."""
     identity, view, weights, licence = (read_attr(group, name) for name in INFO_ATTRS)
-    return KeyInfo(key, identity, view, weights, licence, tuple(map(int, group["data"].shape[1:])))
+    data = group["data"]
+    storage: Storage | None = _STORAGES.get(data.dtype.str)
+    if storage is None:
+        raise DamagedPart(
+            f"{group.file.filename}: {key} holds numbers of type {data.dtype}, must be float32 or float16"
+        )
+    return KeyInfo(key, identity, view, weights, licence, tuple(map(int, data.shape[1:])), storage)
 
 
 def read_remarks(group: h5py.Group) -> tuple[Remark, ...]:
@@ -168,7 +247,15 @@ def read_remarks(group: h5py.Group) -> tuple[Remark, ...]:
 def _index(path: Path, file: h5py.File) -> PartIndex:
     keys = {key: _key_index(path, key, file[key]) for key in file if key not in REMARKS}
     failed, masked = (read_remarks(file[name]) for name in REMARKS)
-    return PartIndex(path, keys, failed, masked, read_attr(file, "provenance"))
+    provenance, schema = read_attr(file, "provenance"), int(file.attrs["schema"])
+    filters = {_compression(file[key]["data"]) for key in keys} or {"none"}
+    if len(filters) > 1:
+        raise DamagedPart(f"{path}: its keys are compressed differently ({', '.join(sorted(filters))}); run again")
+    return PartIndex(path, keys, failed, masked, provenance, filters.pop(), schema)
+
+
+def _compression(data: h5py.Dataset) -> str:
+    return f"gzip:{data.compression_opts}" if data.compression == "gzip" else "none"
 
 
 def _key_index(path: Path, key: str, group: h5py.Group) -> KeyIndex:
@@ -181,7 +268,9 @@ def _key_index(path: Path, key: str, group: h5py.Group) -> KeyIndex:
         raise DamagedPart(f"{path}: the datasets of {key} do not fit each other; `extract verify` says where")
     if not spans_tile(span, rows.pop()):
         raise DamagedPart(f"{path}: the spans of {key} do not tile its rows; `extract verify` says where")
-    return KeyIndex(read_info(group, key), clips, span, sha256, int(group["source_ns"].shape[1]))
+    # a dataset without a single number has no place in the file; nothing is ever read of it
+    offsets = tuple(None if group[name].chunks else group[name].id.get_offset() or 0 for name in ROW_SETS)
+    return KeyIndex(read_info(group, key), clips, span, sha256, int(group["source_ns"].shape[1]), offsets)
 
 
 def spans_tile(span: NDArray[np.int64], rows: int) -> bool:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.plan import Storage
+
+DataArray = NDArray[np.float32] | NDArray[np.float16]
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -17,7 +21,7 @@ class Rows:
     clip_id, key
         whose they are
     data
-        (R, \\*dims) float32
+        (R, \\*dims) float32, or float16 where the feature is stored so
     window_ns
         (R, 2) int64, half-open, from the clip's start
     valid
@@ -29,7 +33,7 @@ class Rows:
 
     clip_id: str
     key: str
-    data: NDArray[np.float32]
+    data: DataArray
     window_ns: NDArray[np.int64]
     valid: NDArray[np.uint8]
     source_ns: NDArray[np.int64]
@@ -60,7 +64,21 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What is stored once per key: the identity in canonical JSON, the views, the weights, their licence, and the row shape."""
+    """What is stored once per key.
+
+    Parameters
+    ----------
+    key
+        ``name@12 hex`` of the identity
+    identity
+        in canonical JSON
+    view, weights, licence
+        the views in JSON, which weights, and under which terms
+    dims
+        shape of one row
+    storage
+        type of the stored numbers
+    """
 
     key: str
     identity: str
@@ -68,3 +86,4 @@ class KeyInfo:
     weights: str
     licence: str
     dims: tuple[int, ...]
+    storage: Storage = "float32"

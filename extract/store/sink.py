@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ _ADVICE = {
     errno.ENOENT: "the store's folder is gone; do not move or delete a store during a run",
     errno.EIO: "the disk reports an input/output error; check its health",
 }
+
+
+_PIECE_BYTES = 2**18
 
 
 class Sink:
@@ -83,6 +87,14 @@ class Sink:
         except OSError as error:
             self.error = error
         return size
+
+    def digest(self, start: int) -> str:
+        """sha256 in hex of what was written from byte `start` on; nothing where a write failed."""
+        total, at = hashlib.sha256(), start
+        while self.error is None and (piece := os.pread(self._fd, _PIECE_BYTES, at)):
+            total.update(piece)
+            at += len(piece)
+        return total.hexdigest()
 
     def flush(self) -> None:
         """Nothing is buffered here; durability is the fsync in :func:`sealed`."""

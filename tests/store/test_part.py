@@ -48,7 +48,7 @@ def test_layout_as_plain_hdf5(content, parts):
     assert path.name.startswith(f"{content.CHUNK}.")
     assert path.name.endswith(".piece.h5")
     with h5py.File(path) as file:
-        assert file.attrs["schema"] == 1
+        assert file.attrs["schema"] == 2
         assert set(file) == {*(key.key for key in content.KEYS), "failed", "masked"}
         group = file[content.JOINT.key]
         assert set(group) == {"data", "span", "clip", "window_ns", "valid", "source_ns", "sha256"}
