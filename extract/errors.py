@@ -162,6 +162,18 @@ class TooShort(ClipError):
     reason = "too_short"
 
 
+class BadFeature(ClipError):
+    """A file of imported features cannot be read, or holds other shapes, types or values than its layout says."""
+
+    reason = "bad_feature"
+
+
+class Overflow(ClipError):
+    """A value does not fit the type it is to be stored in."""
+
+    reason = "overflow"
+
+
 class Crash(ClipError):
     """The worker process died on this clip alone (a segmentation fault, or killed for memory)."""
 
