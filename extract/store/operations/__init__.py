@@ -1,0 +1,1 @@
+"""Stores rewritten: packed, merged, split, converted, thinned, viewed; one file per command of ``extract store``."""
