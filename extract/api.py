@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,14 @@ from extract.errors import PlanError, StoreError, clip_reasons, nearest
 from extract.job import Choices, Job, make_job
 
 if TYPE_CHECKING:
+    from backbones.spec import Backbone, View
     from extract.engine.base import Event
+    from extract.report.write import Reported
     from extract.running import Machine
+    from extract.status import Status
+    from extract.store.compare import Comparison
+    from extract.store.export import Exported
+    from extract.store.importing.bring import Imported
     from extract.store.rows import Remark
     from extract.store.verify import Finding
     from extract.summary import Summary
@@ -51,77 +58,17 @@ def run(
     return running.run(job, machine or running.Machine(), on_event=on_event, on_start=on_start, stopping=stopping)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a store stands.
-
-    Parameters
-    ----------
-    store
-        its folder
-    clips
-        in the manifest of its last run; None: no run is recorded
-    keys
-        by key: clips with rows, clips masked, clips failed
-    reasons, masked_reasons
-        clips by reason
-    size_bytes
-        of all parts
-    runs
-        ledgers
-    running
-        who holds the store now: pid, host, started
-    damaged
-        files in ``parts/`` that cannot be read
-    """
-
-    store: Path
-    clips: int | None
-    keys: dict[str, dict[str, int]]
-    reasons: dict[str, int]
-    masked_reasons: dict[str, int]
-    size_bytes: int
-    runs: int
-    running: dict[str, Any] | None
-    damaged: tuple[str, ...]
-
-
 def status(store: Path | str) -> Status:
-    """How a store stands; works on any store, also while a run writes to it.
+    """How a store stands; works on any store, also while a run writes to it; see extract.status.
 
     Raises
     ------
     StoreError
         there is none at that path
     """
-    from extract.store.catalog import Store
-    from extract.store.runs import holder
-    from extract.summary import by_reason, size_bytes
-    from extract.todo import headers
+    from extract import status as standing
 
-    path = Path(store)
-    opened = Store(path, strict=False)
-    failed, masked = opened.failed(), opened.masked()
-    keys: dict[str, dict[str, int]] = {
-        info.key: {"rows": len(opened.clips(info.key)), "masked": 0, "failed": 0}
-        for info in opened.keys()  # noqa: SIM118
-    }
-    for kind, remarks in (("failed", failed), ("masked", masked)):
-        for key, clip_id in sorted({(remark.key, remark.clip_id) for remark in remarks}):
-            del clip_id
-            keys.setdefault(key, {"rows": 0, "masked": 0, "failed": 0})[kind] += 1
-    last = next(headers(path), None)
-    return Status(
-        store=path,
-        clips=None if last is None else last["clips"],
-        keys=dict(sorted(keys.items())),
-        reasons=by_reason(failed),
-        masked_reasons=by_reason(masked),
-        size_bytes=size_bytes(opened),
-        runs=len(list((path / "runs").glob("*.jsonl"))),
-        running=holder(path),
-        damaged=tuple(why for _, why in opened.damaged()),
-    )
+    return standing.status(Path(store))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +173,153 @@ def forget(what: Again) -> int:
         return drop_remarks(what.job.store / "parts", what.remarks.__contains__)
 
 
-def verify(store: Path | str) -> list[Finding]:
-    """Everything that is wrong with a store: checksums, spans, identities, leftovers; see extract.store.verify."""
+def verify(
+    store: Path | str, *, deep: bool = False, on_part: Callable[[int, int], None] = lambda done, parts: None
+) -> list[Finding]:
+    """Everything that is wrong with a store: seals, checksums, spans, identities, leftovers; see extract.store.verify.
+
+    Parameters
+    ----------
+    store
+        its folder
+    deep
+        also whether it is plausible: grids, constant rows, what the zoo and the recipes here know of its keys
+    on_part
+        told how many parts are done, of how many
+
+    Raises
+    ------
+    StoreError
+        there is none at that path
+    """
+    from extract import recipes
     from extract.store.verify import verify as look
 
-    return look(Path(store))
+    def fed(backbone: Backbone) -> Iterator[tuple[View, ...]]:
+        for recipe in recipes.recipes():
+            with contextlib.suppress(PlanError, ValueError):  # no recipe need be able to feed every network
+                yield recipe.column(backbone)[0]
+
+    return look(Path(store), deep=deep, fed=fed if deep else None, on_part=on_part)
+
+
+def export(
+    store: Path | str,
+    layout: str,
+    out: Path | str,
+    *,
+    keys: Sequence[str] = (),
+    split: str = "",
+    only: Sequence[str] = (),
+    **options: Any,
+) -> Exported:
+    """Write a store as the files that other code reads; see extract.store.export.export.
+
+    Parameters
+    ----------
+    store
+        its folder
+    layout
+        see extract.store.export.layouts
+    out
+        folder to write: new, empty, or of this very export, which then goes on
+    keys
+        backbones or full keys; none: all that the layout can use
+    split, only
+        clips of that split of the store's manifest, clips of these ids; empty: all
+    **options
+        of the layout
+
+    Raises
+    ------
+    UnknownName
+        no such layout, feature, split or clip
+    StoreError
+        see extract.store.export.export
+
+    Examples
+    --------
+    >>> export("features/llp", "llp", "exports/llp", annotations=Path("AVVP-ECCV20/data"))   # doctest: +SKIP
+    """
+    from extract.store import Store
+    from extract.store.export import export as write
+
+    opened = Store(store)
+    ids = tuple(only)
+    if split:
+        of_split = opened.split_ids(split)
+        known = frozenset(of_split)
+        if outside := [clip for clip in ids if clip not in known]:
+            raise nearest(outside[0], list(of_split), f"clip of the split {split}")
+        ids = ids or of_split
+    return write(opened, layout, Path(out), keys, ids, **options)
+
+
+def import_features(
+    folder: Path | str,
+    layout: str,
+    store: Path | str | None = None,
+    *,
+    name: str = "official",
+    manifest: Path | str | None = None,
+    on_clip: Callable[[int, int], None] = lambda done, clips: None,
+) -> Imported:
+    """Bring features that others released into a store; see extract.store.importing.bring.import_features.
+
+    Parameters
+    ----------
+    folder, layout
+        of the release: ``llp`` or ``ave``
+    store
+        its folder; None: ``features/<layout>-<name>``
+    name
+        of the release, part of the keys
+    manifest
+        its clips, under its ids; None: all that is found
+    on_clip
+        told how many clips are done, of how many
+
+    Examples
+    --------
+    >>> import_features("AVVP-ECCV20/feats", "llp", manifest="manifests/llp.csv")   # doctest: +SKIP
+    """
+    from extract.store.importing import bring
+
+    out = Path("features") / f"{layout}-{name}" if store is None else Path(store)
+    listed = None if manifest is None else Path(manifest)
+    return bring.import_features(Path(folder), out, layout, name=name, manifest=listed, on_clip=on_clip)
+
+
+def compare(a: Path | str, b: Path | str, *, keys: Mapping[str, str] | None = None, worst: int = 10) -> Comparison:
+    """How far the features of two stores agree; see extract.store.compare.compare.
+
+    Examples
+    --------
+    >>> compare("features/llp", "features/llp-official").pairs[0].cosine_min   # doctest: +SKIP
+    """
+    from extract.store.compare import compare as look
+
+    return look(Path(a), Path(b), keys=keys, worst=worst)
+
+
+def report(
+    store: Path | str,
+    out: Path | str | None = None,
+    *,
+    clips: Sequence[str] = (),
+    method: str = "pca",
+    videos: str = "",
+    verify: bool = False,
+) -> Reported:
+    """Write one self-contained page about a store; see extract.report.write.report.
+
+    Parameters
+    ----------
+    out
+        the page; None: ``<store>-report.html`` in the working directory
+    """
+    from extract.report.write import report as write
+
+    path = Path(store)
+    target = Path(f"{path.resolve().name}-report.html") if out is None else Path(out)
+    return write(path, target, clips=clips, method=method, videos=videos, verify=verify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import os
 import sys
@@ -19,6 +20,11 @@ COMMANDS = {
     "status": "How a store stands: coverage, failures by reason.",
     "retry": "Compute again what failed for a reason.",
     "verify": "Read a store and report everything that is wrong with it.",
+    "export": "Write a store as files that official and popular code reads.",
+    "import": "Bring features released by others into a store.",
+    "compare": "Do the features of two stores match: cosine, differences, worst clips.",
+    "report": "One page that shows a store at a glance.",
+    "store": "Pack, merge, split, convert, view a store; remove from it.",
     "backbones": "The zoo: list, show, fetch, check.",
     "recipes": "What a dataset needs, by name.",
     "demo": "Make a small labelled set of clips here; no download.",
@@ -35,7 +41,8 @@ class _Late(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"extract.commands.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(f"extract.commands.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from backbones.spec import Frames, View
 from extract.grid import NS, Grid
 from extract.job import Job
 from extract.summary import Summary
-from extract.todo import settled
 
 SHOWN = 10
 ASSUMED_S = 10.0  # length of a clip whose end the manifest leaves open, for the estimate only
@@ -19,7 +19,8 @@ ASSUMED_S = 10.0  # length of a clip whose end the manifest leaves open, for the
 
 def job(what: Job) -> str:
     """A job as `extract plan` prints it."""
-    seconds = sum(_seconds(clip.start_ns, clip.stop_ns) for clip in what.clips)
+    spans = Counter(_span_ns(clip.start_ns, clip.stop_ns) for clip in what.clips)
+    seconds = sum(span * clips for span, clips in spans.items()) / NS
     open_ends = sum(clip.stop_ns is None for clip in what.clips)
     assumed = f" (taking {ASSUMED_S:g} s for the {open_ends} that run to the end of their file)" if open_ends else ""
     lines = [
@@ -37,11 +38,7 @@ def job(what: Job) -> str:
     lines += ["", f"{'backbone':34}{'rows/clip':>10}{'MB/clip':>9}{'GMAC/clip':>11}  weights"]
     total_mb = total_gmac = 0.0
     for feature in what.plan.features:
-        rows = (
-            float(np.mean([feature.grid.rows(_span_ns(c.start_ns, c.stop_ns)) for c in what.clips]))
-            if what.clips
-            else 0.0
-        )
+        rows = sum(feature.grid.rows(span) * clips for span, clips in spans.items()) / max(1, len(what.clips))
         mb, gmac = rows * float(np.prod(feature.backbone.dims)) * 4 / 1e6, rows * feature.gmacs
         total_mb, total_gmac = total_mb + mb, total_gmac + gmac
         lines.append(f"{feature.key:34}{rows:10.1f}{mb:9.3f}{gmac:11.1f}  {feature.weights_id}")
@@ -122,12 +119,11 @@ STAGES = ("decode", "wait", "prepare", "model", "seal")
 def _todo(what: Job) -> str:
     if not (what.store / "parts").is_dir():
         return f"{len(what.clips)} clips x {len(what.plan.keys)} backbones; the store does not exist yet"
-    from extract.store.catalog import Store
+    from extract.store.catalog import Catalog
 
-    done = settled(Store(what.store, strict=False))
-    keys = set(what.plan.keys)
-    missing = [keys - done.get(clip.clip_id, frozenset()) for clip in what.clips]
-    return f"{sum(bool(m) for m in missing)} clips, {sum(map(len, missing))} (clip, backbone) pairs; the rest is in the store"
+    ids = [clip.clip_id for clip in what.clips]
+    lacks = ~Catalog(what.store, strict=False).settled(ids, what.plan.keys)
+    return f"{lacks.any(axis=1).sum()} clips, {lacks.sum()} (clip, backbone) pairs; the rest is in the store"
 
 
 def _times(gmac: float) -> list[str]:
@@ -149,10 +145,6 @@ def _duration(seconds: float) -> str:
 
 def _span_ns(start_ns: int, stop_ns: int | None) -> int:
     return round(ASSUMED_S * NS) if stop_ns is None else stop_ns - start_ns
-
-
-def _seconds(start_ns: int, stop_ns: int | None) -> float:
-    return _span_ns(start_ns, stop_ns) / NS
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

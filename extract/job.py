@@ -8,7 +8,8 @@ from pathlib import Path
 
 from extract.errors import PlanError
 from extract.plan import Limits, Plan
-from manifests.clip import Clip, resolve
+from manifests.clip import Clip
+from manifests.files import absent, locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Choices:
         names; empty: those of the recipe
     hop_ns
         between the starts of two rows; None: as the recipe has it
-    weights, allow_unverified, precision, missing_audio
+    weights, allow_unverified, precision, storage, missing_audio
         see extract.recipes.make_plan
     videos
         folder that the manifest's paths count from; empty: the manifest's own
@@ -41,6 +42,7 @@ class Choices:
     weights: str = "official"
     allow_unverified: bool = False
     precision: str = "float32"
+    storage: str = "float32"
     missing_audio: str = "mask"
     videos: str = ""
     only: tuple[str, ...] = ()
@@ -83,7 +85,8 @@ class Job:
     @property
     def missing(self) -> tuple[Clip, ...]:
         """Clips whose file is not there."""
-        return tuple(clip for clip in self.clips if not Path(self.paths[clip.clip_id]).is_file())
+        missing = absent(self.paths.values())
+        return tuple(clip for clip in self.clips if self.paths[clip.clip_id] in missing) if missing else ()
 
     @property
     def manifest_sha256(self) -> str:
@@ -112,13 +115,15 @@ def make_job(manifest: Path, choices: Choices, store: Path | None = None) -> Job
         weights=choices.weights,
         allow_unverified=choices.allow_unverified,
         precision=choices.precision,  # type: ignore[arg-type]
+        storage=choices.storage,  # type: ignore[arg-type]
         missing_audio=choices.missing_audio,  # type: ignore[arg-type]
         limits=limits_of(choices),
     )
     videos = Path(choices.videos) if choices.videos else None
     if videos is not None and not videos.is_dir():
         raise PlanError(f"--videos {videos}: there is no such folder")
-    paths = {clip.clip_id: str(resolve(clip, manifest, videos)) for clip in clips}
+    files = locate((clip.path for clip in clips), manifest, videos)
+    paths = dict(zip((clip.clip_id for clip in clips), files, strict=True))
     return Job(manifest, listed, clips, paths, plan, store or Path("features") / manifest.stem, choices)
 
 

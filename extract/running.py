@@ -22,13 +22,13 @@ from extract.job import Job
 from extract.lane import LaneSpec, key_info, open_lane
 from extract.plan import Plan
 from extract.rates import Rate, remember, remembered_rate
-from extract.store.catalog import Store, create_store, save_index
+from extract.store.catalog import Catalog, create_store, save_index
 from extract.store.part import merge_chunk, seal_piece, sweep_tmp
 from extract.store.rows import Remark
 from extract.store.runs import Ledger, Lock
 from extract.store.sink import unwritable
 from extract.summary import Summary, take_stock
-from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders, settled
+from extract.todo import forget_outdated, merge_leftovers, missing_chunks, orders
 from manifests.dense import dense_path
 
 _log = logging.getLogger(__name__)
@@ -111,8 +111,11 @@ def run(
     with Lock(job.store):
         parts = job.store / "parts"
         sweep_tmp(parts)
-        forget_outdated(job)
-        chunks = missing_chunks(job, machine.chunk)
+        sweep_tmp(job.store)
+        store = Catalog(job.store)
+        if forget_outdated(job, store):
+            store.refresh()
+        chunks = missing_chunks(job, machine.chunk, store)
         merge_leftovers(job, machine.chunk, chunks)
         on_start(sum(len(chunk.todos) for chunk in chunks), len(job.clips))
         summary = Summary(asked=len(job.clips))
@@ -120,7 +123,8 @@ def run(
             _compute(job, machine, chunks, summary, on_event, stopping)
         summary.interrupted = stopping()
         _keep_index(job)
-        take_stock(job, summary)
+        store.refresh()
+        take_stock(job, summary, store)
         return summary
 
 
@@ -153,8 +157,9 @@ def _compute(
         on_event(event)
 
     def sealed(chunk: Chunk) -> set[str]:
-        have = settled(Store(job.store))
-        return {todo.clip.clip_id for todo in chunk.todos if set(todo.keys) <= have.get(todo.clip.clip_id, frozenset())}
+        settled = Catalog(job.store).settled(chunk.clip_ids, plan.keys)
+        there = zip(chunk.todos, settled, strict=True)
+        return {todo.clip.clip_id for todo, row in there if all(row[plan.keys.index(key)] for key in todo.keys)}
 
     def record_crash(name: str, remarks: tuple[Remark, ...]) -> None:
         # no provenance: nothing was computed, and a later retry that succeeds must leave no trace of the crash

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from extract.job import Job
-from extract.store.catalog import Store
-from extract.store.rows import Remark
-from extract.todo import settled
+from extract.store.catalog import Catalog
 
 
 @dataclass(slots=True)
@@ -54,34 +50,15 @@ class Summary:
     interrupted: bool = False
 
 
-def take_stock(job: Job, summary: Summary) -> None:
-    """Count how the clips of a job stand in its store."""
-    store = Store(job.store)
-    wanted, keys = job.paths.keys(), set(job.plan.keys)
-    failed = [each for each in store.failed() if each.clip_id in wanted and each.key in keys]
-    masked = [each for each in store.masked() if each.clip_id in wanted and each.key in keys]
-    done, nothing = settled(store), frozenset[str]()
-    failed_clips, masked_clips = {each.clip_id for each in failed}, {each.clip_id for each in masked}
-    for clip_id in wanted:
-        if clip_id in failed_clips:
-            summary.failed += 1
-        elif not keys <= done.get(clip_id, nothing):
-            summary.left += 1
-        elif clip_id in masked_clips:
-            summary.masked += 1
-        else:
-            summary.complete += 1
-    summary.reasons = by_reason(failed)
-    summary.masked_reasons = by_reason(masked)
-    summary.size_bytes = size_bytes(store)
-
-
-def by_reason(remarks: Iterable[Remark]) -> dict[str, int]:
-    """Clips by reason, the most frequent first."""
-    clips = {(remark.reason, remark.clip_id) for remark in remarks}
-    return dict(Counter(reason for reason, _ in sorted(clips)).most_common())
-
-
-def size_bytes(store: Store) -> int:
-    """Of all parts of a store."""
-    return sum(path.stat().st_size for path in (store.path / "parts").glob("*.h5"))
+def take_stock(job: Job, summary: Summary, store: Catalog | None = None) -> None:
+    """Count how the clips of a job stand in its store; `store` where it is open already."""
+    store = Catalog(job.store) if store is None else store
+    ids, keys = [clip.clip_id for clip in job.clips], job.plan.keys
+    has_failed, summary.reasons = store.remarked("failed", ids, keys)
+    has_masked, summary.masked_reasons = store.remarked("masked", ids, keys)
+    left = ~store.settled(ids, keys).all(axis=1) & ~has_failed
+    summary.failed = int(has_failed.sum())
+    summary.left = int(left.sum())
+    summary.masked = int((has_masked & ~has_failed & ~left).sum())
+    summary.complete = len(job.clips) - summary.failed - summary.left - summary.masked
+    summary.size_bytes = store.size_bytes()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import re
 import shlex
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from extract.errors import DuplicateClip, ManifestError, MissingManifest
+from manifests.files import absent, base_folder, locate
 from manifests.seconds import MAX_NS, to_ns, to_text
 from manifests.table import read_table, write_table
 
@@ -108,6 +112,38 @@ def read_manifest(path: str | Path) -> list[Clip]:
         raise ManifestError(f"{path} is a folder, not a manifest; make one: {_folder_command(path)}")
     if not path.exists():
         raise MissingManifest(f"there is no manifest at {path}; make it with: {builder_command(path)}")
+    with uncollected():
+        return _read(path)
+
+
+def read_splits(path: str | Path) -> dict[str, str]:
+    """The split of each clip of a manifest, by id in its order. Nothing else of the rows is looked at.
+
+    Raises
+    ------
+    ManifestError
+        there is no such file, or it is not a table with a manifest's header and as many columns
+    """
+    with uncollected():
+        return {row[0]: sys.intern(row[-1]) for _, row in read_table(Path(path), HEADER, "manifest")}
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection inside the block, which makes very many objects and no cycles of them.
+
+    The collector would go through all of them again and again, which takes as long as making them.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read(path: Path) -> list[Clip]:
     clips: list[Clip] = []
     lines: dict[str, int] = {}
     for line, row in read_table(path, HEADER, "manifest"):
@@ -130,23 +166,43 @@ def read_manifest(path: str | Path) -> list[Clip]:
 def _parse(row: list[str]) -> Clip:
     clip_id, path, start, end, labels, split = row
     clip = Clip(
-        clip_id=clip_id,
-        path=path,
-        start_ns=_time_ns("start", start),
-        stop_ns=_time_ns("end", end) if end else None,
-        labels=tuple(labels.split(";")) if labels else (),
-        split=split,
+        clip_id,
+        path,
+        _time_ns("start", start),
+        _time_ns("end", end) if end else None,
+        _labels(labels) if labels else (),
+        sys.intern(split),
     )
-    if why := fault(clip):
+    if not _plain(row, clip) and (why := fault(clip)):
         raise ManifestError(why)
     return clip
 
 
+def _plain(row: list[str], clip: Clip) -> bool:
+    """Whether it is plain that `fault` finds nothing, which looks at a row's texts one by one and costs ten times as much."""
+    return (
+        # printable: no NUL, no line break, and nothing that UTF-8 does not hold
+        ",".join(row).isprintable()
+        and bool(clip.clip_id and clip.path)
+        and "/" not in clip.clip_id
+        and clip.clip_id not in (".", "..")
+        and "" not in clip.labels
+        and (clip.stop_ns is None or clip.stop_ns > clip.start_ns)
+    )
+
+
+# Clips share their times, labels and splits with many others: remembered, they are parsed and kept once.
+@lru_cache(maxsize=1 << 14)
 def _time_ns(column: str, text: str) -> int:
     try:
         return to_ns(text)
     except ManifestError as error:
         raise ManifestError(f"{column} {error}") from None
+
+
+@lru_cache(maxsize=1 << 14)
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(map(sys.intern, text.split(";")))
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
@@ -203,20 +259,14 @@ def resolve(clip: Clip, manifest_path: str | Path, videos: str | Path | None = N
     A relative path counts from `videos` if given, else from the manifest's folder; an absolute one stays. ``..`` is
     allowed and left to the operating system, because removing it textually would be wrong across symbolic links.
     """
-    base = Path(manifest_path).parent if videos is None else Path(videos)
-    return (base / clip.path).absolute()
+    return (base_folder(manifest_path, videos) / clip.path).absolute()
 
 
 def missing_files(
     clips: Iterable[Clip], manifest_path: str | Path, videos: str | Path | None = None
 ) -> tuple[tuple[Clip, Path], ...]:
     """The clips whose file is not there (or is not a plain file), each with the absolute path looked at."""
-    there: dict[Path, bool] = {}
-    missing = []
-    for clip in clips:
-        path = resolve(clip, manifest_path, videos)
-        if path not in there:
-            there[path] = os.path.isfile(path)
-        if not there[path]:
-            missing.append((clip, path))
-    return tuple(missing)
+    clips = tuple(clips)
+    paths = locate((clip.path for clip in clips), manifest_path, videos)
+    missing = absent(paths)
+    return tuple((clip, Path(path)) for clip, path in zip(clips, paths, strict=True) if path in missing)

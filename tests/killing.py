@@ -73,8 +73,7 @@ def run(manifest: Path, store: Path) -> Any:
 
 def main(manifest: Path, folder: Path) -> None:
     import extract.engine.local
-    from extract.store.catalog import Store, create_store
-    from extract.todo import settled
+    from extract.store.catalog import create_store
 
     extract.engine.local.LocalEngine = way.InlineEngine
     # everything is imported and used once before any fork; with one thread per operator torch starts no others
@@ -86,7 +85,7 @@ def main(manifest: Path, folder: Path) -> None:
         store = folder / f"s{before}"
         killed = victim(manifest, store, before)
         create_store(store)
-        have = {clip for clip, keys in settled(Store(store)).items() if len(keys) == 2}
+        have = {clip for clip, keys in way.settled(store).items() if len(keys) == 2}
         steps = victim(manifest, store, NEVER)
         again = [clip for ids in way.receipts(store) for clip in ids] if len(have) < 3 else []
         word = {

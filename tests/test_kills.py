@@ -14,9 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from extract.store.catalog import Store, create_store
+from extract.store.catalog import create_store
 from extract.store.verify import verify
-from extract.todo import settled
 
 KILLS = {1: 17, 2: 9}  # by lanes
 LISTED = 48
@@ -58,7 +57,7 @@ def test_kills_of_the_real_command_at_random_moments(way: ModuleType, media: Pat
         finished = False
         while not finished:
             create_store(store)
-            before = settled(Store(store))
+            before = way.settled(store)
             safe = {clip for clip, keys in before.items() if len(keys) == 2}
             mark = f"{tmp_path}-{kills}"
             process = way.start(*args, mark=mark)
@@ -74,7 +73,7 @@ def test_kills_of_the_real_command_at_random_moments(way: ModuleType, media: Pat
             finished = process.returncode == 0
             assert finished or process.returncode == -signal.SIGKILL, stderr
             assert not way.alive(mark), "a lane outlived the run"
-            after = settled(Store(store))
+            after = way.settled(store)
             assert all(after[clip] >= keys for clip, keys in before.items()), "something sealed was lost"
             hits += len(after) > len(before) and not finished
             if way.ledgers(store) and process.returncode == 0 and len(safe) < LISTED:

@@ -132,6 +132,17 @@ class InlineEngine:
 # ---- the real command ------------------------------------------------------------------------------------------------
 
 
+def settled(store: Path) -> dict[str, set[str]]:
+    """Keys that need nothing any more, by clip id: there are rows, or a remark says why there are none."""
+    from extract.store import Store
+
+    opened = Store(store)
+    keys = {clip_id: set(found) for clip_id, found in opened.have().items()}
+    for remark in (*opened.failed(), *opened.masked()):
+        keys.setdefault(remark.clip_id, set()).add(remark.key)
+    return keys
+
+
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "EXTRACT_PLUGINS": str(PLUGINS), "PYTHONUNBUFFERED": "1", **more}
 

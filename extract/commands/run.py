@@ -51,8 +51,9 @@ def carry_out(job: Job, machine: Any, max_failures: int) -> int:
     click.echo(f"recipe {job.plan.recipe}: {', '.join(job.plan.keys)}", err=True)
     if any(feature.weights_id.startswith("random:") for feature in job.plan.features):
         click.echo("weights are RANDOM: the features have no meaning; see --weights", err=True)
-    if job.missing:
-        click.echo("\n".join(explain.missing_lines(job)), err=True)
+    absent = explain.missing_lines(job)
+    if len(absent) > 1:
+        click.echo("\n".join(absent), err=True)
     stop = _Stop(orderly=machine.engine == "ray")
     with stop, _progress(sys.stderr.isatty()) as progress:
         done = running.run(job, machine, on_event=progress.event, on_start=progress.start, stopping=lambda: stop.asked)

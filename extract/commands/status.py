@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-SHOWN = 10
+if TYPE_CHECKING:
+    from extract.status import Status
 
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; see extract.status.as_json.")
 @click.option("--failed", "show_failed", is_flag=True, help="Also every failure with its message.")
 def status(store: Path, as_json: bool, show_failed: bool) -> None:
-    """How STORE stands: coverage by backbone, failures and masked clips by reason."""
-    from extract import api, explain
-    from extract.store.catalog import Store
+    """How STORE stands: coverage by backbone and split, failures and masked clips by reason."""
+    from extract import api
+    from extract import status as standing
+    from extract.store.catalog import Catalog
 
     found = api.status(store)
-    failures = Store(store, strict=False).failed()
+    failures = Catalog(store, strict=False).failed() if show_failed else None
     if as_json:
-        told = {**asdict(found), "store": str(found.store)}
-        click.echo(
-            json.dumps(told | ({"failures": [asdict(each) for each in failures]} if show_failed else {}), indent=1)
-        )
+        click.echo(json.dumps(standing.as_json(found, failures), indent=1))
         return
+    click.echo("\n".join(_lines(found)))
+    for remark in failures or ():
+        click.echo(f"{remark.clip_id}\t{remark.key}\t{remark.reason}\t{remark.message}")
+
+
+def _lines(found: Status) -> list[str]:
+    from extract import explain
+
     clips = "?" if found.clips is None else str(found.clips)
-    click.echo(
-        f"{store}: {found.size_bytes / 1e6:.1f} MB, {found.runs} run(s), {clips} clips in the manifest of the last"
-    )
+    size = f"{found.size_bytes / 1e6:.1f} MB in {found.parts} part(s)"
+    lines = [f"{found.store}: {size}, {found.runs} run(s), {clips} clips in the manifest of the last"]
     if found.running:
         who = found.running
-        click.echo(f"a run holds it: process {who.get('pid')} on {who.get('host')} since {who.get('started')}")
+        lines.append(f"a run holds it: process {who.get('pid')} on {who.get('host')} since {who.get('started')}")
     rows = [("backbone", "rows of", "masked", "failed")]
     rows += [
         (key, f"{n['rows']} of {clips} clips", str(n["masked"]), str(n["failed"])) for key, n in found.keys.items()
     ]
-    click.echo("\n".join(explain.table(rows)))
+    lines += explain.table(rows)
+    for name, split in found.splits.items() if any(found.splits) else ():
+        counts = ", ".join(f"{key} {count}" for key, count in split.rows.items())
+        lines.append(f"{name or 'no split'}: {split.clips} clips, with rows of {counts or 'nothing'}")
     for reason, count in found.reasons.items():
-        click.echo(
-            f"failed {reason}: {count} clip(s): {_some({each.clip_id for each in failures if each.reason == reason})}"
-        )
-    for reason, count in found.masked_reasons.items():
-        click.echo(f"masked {reason}: {count} clip(s)")
-    for problem in found.damaged:
-        click.echo(f"damaged: {problem}")
-    if show_failed:
-        for remark in failures:
-            click.echo(f"{remark.clip_id}\t{remark.key}\t{remark.reason}\t{remark.message}")
-
-
-def _some(clips: set[str]) -> str:
-    """The first of them, for a start."""
-    more = f" and {len(clips) - SHOWN} more (--failed lists all)" if len(clips) > SHOWN else ""
-    return ", ".join(sorted(clips)[:SHOWN]) + more
+        shown = found.examples[reason]
+        more = f" and {count - len(shown)} more (--failed lists all)" if count > len(shown) else ""
+        lines.append(f"failed {reason}: {count} clip(s): {', '.join(shown)}{more}")
+    lines += [f"masked {reason}: {count} clip(s)" for reason, count in found.masked_reasons.items()]
+    lines += [f"damaged: {problem}" for problem in found.damaged]
+    return lines

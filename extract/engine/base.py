@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extract import errors
 from extract.chunk import Chunk, Progress, Receipt, Todo
 from extract.errors import ExtractError, PlanError
 from extract.plan import canonical_json
-from manifests.clip import Clip
+from manifests.clip import Clip, uncollected
 
 SpecT = TypeVar("SpecT")
 SpecT_contra = TypeVar("SpecT_contra", contravariant=True)
@@ -167,10 +171,9 @@ def slice_clips(clips: Sequence[Clip], keys: Sequence[str], size: int) -> dict[s
     PlanError
         `size` is below 1
     """
-    if size < 1:
-        raise PlanError(f"a chunk holds at least one clip; got a chunk size of {size}")
+    _check_size(size)
     slices = [tuple(clips[start : start + size]) for start in range(0, len(clips), size)]
-    return {_name([clip.clip_id for clip in part], keys): part for part in slices}
+    return {_name(part, keys): part for part in slices}
 
 
 def make_chunks(
@@ -197,17 +200,46 @@ def make_chunks(
         one per slice that misses something, under the slice's name, in the order of the manifest; a todo's keys are in
         the order of `keys`
     """
+    lacks = np.zeros((len(clips), len(keys)), dtype=np.bool_)
+    for i, clip in enumerate(clips):
+        have = frozenset(done(clip.clip_id))
+        lacks[i] = [key not in have for key in keys]
+    return cut_chunks(clips, paths, keys, lacks, size)
+
+
+def cut_chunks(
+    clips: Sequence[Clip], paths: Mapping[str, str], keys: Sequence[str], lacks: NDArray[np.bool_], size: int
+) -> list[Chunk]:
+    """What is missing, in chunks, as `make_chunks` gives them.
+
+    Parameters
+    ----------
+    clips, paths, keys, size
+        as for `make_chunks`; `paths` only of clips that miss something
+    lacks
+        (clips, keys): True where a key is to be computed
+    """
+    _check_size(size)
     chunks = []
-    for name, part in slice_clips(clips, keys, size).items():
-        todos = []
-        for clip in part:
-            have = frozenset(done(clip.clip_id))
-            if missing := tuple(key for key in keys if key not in have):
-                todos.append(Todo(clip, paths[clip.clip_id], missing))
-        if todos:
-            chunks.append(Chunk(name, tuple(todos)))
+    combinations: dict[tuple[str, ...], tuple[str, ...]] = {}
+    with uncollected():
+        for start in range(0, len(clips), size):
+            lacking = lacks[start : start + size]
+            if not lacking.any():
+                continue
+            part, todos = clips[start : start + size], []
+            for clip, row in zip(part, lacking.tolist(), strict=True):
+                if missing := tuple(itertools.compress(keys, row)):
+                    todos.append(Todo(clip, paths[clip.clip_id], combinations.setdefault(missing, missing)))
+            chunks.append(Chunk(_name(part, keys), tuple(todos)))
     return chunks
 
 
-def _name(clip_ids: list[str], keys: Sequence[str]) -> str:
-    return hashlib.sha256(canonical_json([clip_ids, sorted(keys)]).encode()).hexdigest()[:16]
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise PlanError(f"a chunk holds at least one clip; got a chunk size of {size}")
+
+
+def _name(clips: Sequence[Clip], keys: Sequence[str]) -> str:
+    content = canonical_json([[clip.clip_id for clip in clips], sorted(keys)])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extract import errors
-from extract.engine.base import Failed, make_chunks, slice_clips
+from extract.engine.base import Failed, cut_chunks, make_chunks, slice_clips
 from extract.errors import DeviceUnavailable, ExtractError, PlanError
 from manifests.clip import Clip
 
@@ -61,6 +62,22 @@ def test_a_name_is_the_digest_of_the_slice_and_the_sorted_keys():
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(PlanError, match="at least one clip; got a chunk size of 0"):
         chunks_of(clips_of(3), lambda _: (), 0)
+    with pytest.raises(PlanError, match="at least one clip; got a chunk size of 0"):
+        slice_clips(clips_of(3), KEYS, 0)
+
+
+def test_chunks_are_cut_from_a_table_of_what_is_missing():
+    """Only what is missing needs a path, and clips that miss the same share the names of it."""
+    clips = clips_of(5)
+    lacks = np.zeros((5, 3), np.bool_)
+    lacks[1, 2] = lacks[3, 0] = lacks[3, 2] = lacks[4, 2] = True
+    first, second, third = cut_chunks(clips, {clips[i].clip_id: f"/{i}" for i in (1, 3, 4)}, KEYS, lacks, 2)
+    assert [chunk.name for chunk in (first, second, third)] == list(slice_clips(clips, KEYS, 2))
+    (one,), (three,), (four,) = first.todos, second.todos, third.todos
+    assert (one.clip, one.path, one.keys) == (clips[1], "/1", (KEYS[2],))
+    assert (three.clip, three.path, three.keys) == (clips[3], "/3", (KEYS[0], KEYS[2]))
+    assert four.keys is one.keys
+    assert cut_chunks(clips, {}, KEYS, np.zeros((5, 3), np.bool_), 2) == []
 
 
 def _raised(error: Exception) -> Exception:

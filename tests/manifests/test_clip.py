@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import gc
 import os
 from pathlib import Path
 
@@ -8,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extract.errors import DuplicateClip, ManifestError, MissingManifest
-from manifests.clip import Clip, builder_command, missing_files, read_manifest, resolve, shell_word, write_manifest
+from manifests.clip import (
+    Clip,
+    builder_command,
+    fault,
+    missing_files,
+    read_manifest,
+    read_splits,
+    resolve,
+    shell_word,
+    write_manifest,
+)
 
 HEADER = "clip_id,path,start,end,labels,split\n"
 TEXT = st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r\n")
@@ -216,3 +228,68 @@ def test_missing_files(tmp_path: Path) -> None:
         ("d", "gone.mp4"),
     ]
     assert len(missing_files(clips, tmp_path / "m.csv", tmp_path / "elsewhere")) == 4
+
+
+# ---- very many clips -------------------------------------------------------------------------------------------------
+
+CELLS = st.text(st.sampled_from(["a", ".", "/", ";", ",", '"', "\0", "\r", "\n", "\u2028", "é", "\ud800"]), max_size=4)
+
+
+@given(
+    clip_id=CELLS,
+    path=CELLS,
+    labels=CELLS,
+    split=CELLS,
+    span=st.sampled_from([("0", ""), ("3", "3"), ("3", "2.5"), ("1", "2")]),
+)
+@example(clip_id="..", path="a", labels="", split="", span=("0", ""))
+@example(clip_id="a", path="a", labels="a;", split="", span=("0", ""))
+def test_no_fault_is_overlooked_for_speed(
+    clip_id: str, path: str, labels: str, split: str, span: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The rows of a million clips are looked at in passing; whatever `fault` would say of one is said."""
+    start, stop = (int(float(text) * 10**9) if text else None for text in span)
+    clip = Clip(clip_id, path, start or 0, stop, tuple(labels.split(";")) if labels else (), split)
+    file = tmp_path_factory.getbasetemp() / "cells.csv"
+    with file.open("w", newline="", encoding="utf-8", errors="replace") as text:
+        csv.writer(text).writerows([HEADER.strip().split(","), [clip_id, path, *span, labels, split]])
+    if why := fault(clip):
+        if "UTF-8" not in why:  # no UTF-8 file holds such a text
+            with pytest.raises(ManifestError, match="line 2: "):
+                read_manifest(file)
+    else:
+        assert read_manifest(file) == [clip]
+
+
+def test_clips_share_what_is_equal(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    write_manifest(path, [Clip(f"c{i}", "a.mp4", 5, 10**15, ("Speech", "Dog"), "train") for i in range(2)])
+    one, two = read_manifest(path)
+    assert all(getattr(one, name) is getattr(two, name) for name in ("start_ns", "stop_ns", "labels", "split"))
+
+
+def test_the_collector_is_on_again_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(HEADER + "a,a.mp4,x,,,\n")
+    with pytest.raises(ManifestError):
+        read_manifest(path)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        path.write_text(HEADER + "a,a.mp4,0,,,\n")
+        read_manifest(path)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_splits(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(HEADER + '"b,",b.mp4,0,,x,test\n\na,a.mp4,0,,,\n')
+    assert list(read_splits(path).items()) == [("b,", "test"), ("a", "")]
+    path.write_text(HEADER + "a,a.mp4,0\n")
+    with pytest.raises(ManifestError, match="line 2: 3 columns"):
+        read_splits(path)
+    path.write_text(HEADER + '"b\nc",b.mp4,0,,x,test\na,a.mp4,0\n')
+    with pytest.raises(ManifestError, match="line 4: 3 columns"):
+        read_splits(path)
