@@ -117,7 +117,8 @@ class Catalog:
     @property
     def columns(self) -> Mapping[str, Column]:
         """By key, one entry per clip, sorted by clip."""
-        return self._columns if self._index is not None else (self.index, self._columns)[1]
+        assert self.index is not None  # which fills them
+        return self._columns
 
     def parts(self) -> tuple[Path, ...]:
         """Every sealed part and piece that is read, by name."""
@@ -195,13 +196,13 @@ class Catalog:
         rank = self.index.rank(clip_id) if column is not None else -1
         if column is None or rank < 0:
             return -1
-        at = int(np.searchsorted(column.clip, rank))
+        at = int(np.searchsorted(column.clip, np.int32(rank)))  # another type would convert the whole column
         return at if at < len(column.clip) and column.clip[at] == rank else -1
 
     def find_all(self, clip_ids: Sequence[str], key: str) -> NDArray[np.int64]:
         """The numbers of the clips' entries in ``columns[key]``; -1 where one has no rows."""
         clip, ranks = self.columns[key].clip, self.index.ranks(clip_ids)
-        at = np.minimum(np.searchsorted(clip, ranks), len(clip) - 1)
+        at = np.minimum(np.searchsorted(clip, ranks.astype(np.int32)), len(clip) - 1)
         return np.where((ranks >= 0) & (clip[at] == ranks), at, -1)
 
     def __contains__(self, item: tuple[str, str]) -> bool:
@@ -230,19 +231,43 @@ class Catalog:
         """By key: how many clips have ``rows``, are ``masked``, ``failed``."""
         zero = {"rows": 0, "masked": 0, "failed": 0}
         found = {key: zero | {"rows": len(column.clip)} for key, column in self.columns.items()}
-        for kind, remarks in self._numbers(("clip", "key")):
-            for number, clips in Counter(np.unique(remarks, axis=1)[1].tolist()).items():
+        for kind, (clip, key) in self._numbers(("clip", "key")):
+            words = max(1, len(self.index.words))
+            for number, clips in Counter((np.unique(clip * words + key) % words).tolist()).items():
                 found.setdefault(self.index.words[number], dict(zero))[kind] = clips
         return dict(sorted(found.items()))
 
     def reasons(self, kind: Kind) -> dict[str, int]:
         """Clips by reason, the most frequent first; a clip counts once per reason."""
-        for each, remarks in self._numbers(("clip", "reason")):
-            if each == kind:
-                count = Counter(np.unique(remarks, axis=1)[1].tolist())
-                named = {self.index.words[number]: clips for number, clips in count.items()}
-                return dict(sorted(named.items(), key=lambda item: (-item[1], item[0])))
-        return {}
+        table, which = getattr(self.index, kind), self._which(kind)
+        return self._by_reason(table.clip[which], table.reason[which])
+
+    def _by_reason(self, clip: NDArray[np.int32], reason: NDArray[np.int32]) -> dict[str, int]:
+        pairs = np.unique(clip.astype(np.int64) * len(self.index.words) + reason)
+        count = Counter((pairs % max(1, len(self.index.words))).tolist())
+        named = {self.index.words[number]: clips for number, clips in count.items()}
+        return dict(sorted(named.items(), key=lambda item: (-item[1], item[0])))
+
+    def examples(self, kind: Kind, most: int) -> dict[str, tuple[str, ...]]:
+        """The first ids by reason, at most so many each; reasons by name."""
+        table, which = getattr(self.index, kind), self._which(kind)
+        clip, reason = table.clip[which], table.reason[which]
+        found = {self.index.words[n]: np.unique(clip[reason == n])[:most] for n in np.unique(reason).tolist()}
+        return {name: self.index.text(ranks) for name, ranks in sorted(found.items())}
+
+    def remarked(
+        self, kind: Kind, clip_ids: Sequence[str], keys: Sequence[str]
+    ) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """(clips,) bool: a remark of that kind concerns one of the keys; and of these clips how many, by reason, most first."""
+        table, which, ranks = getattr(self.index, kind), self._which(kind), self.index.ranks(clip_ids)
+        wanted = np.zeros(len(self.index.ids) + 1, bool)  # the last one: ids that nobody mentions
+        wanted[ranks] = True
+        of_keys = np.array([word in keys for word in self.index.words], bool)
+        which = which[wanted[table.clip[which]] & of_keys[table.key[which]]]
+        clip, reason = table.clip[which], table.reason[which]
+        there = np.zeros(len(wanted), bool)
+        there[clip] = True
+        return there[ranks], self._by_reason(clip, reason)
 
     def settled(self, clip_ids: Sequence[str], keys: Sequence[str]) -> NDArray[np.bool_]:
         """(clips, keys) bool: there are rows, or a remark says why there are none."""

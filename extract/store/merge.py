@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +205,8 @@ def drop_remarks(parts_folder: Path, predicate: Callable[[Remark], bool]) -> int
     parts_folder
         ``parts/`` of a store that nobody writes to (hold its lock)
     predicate
-        which remarks of ``/failed`` and ``/masked`` go; with the latter go the rows of that clip and key
+        which remarks of ``/failed`` and ``/masked`` go; with a failure go all that older parts say of that clip and key, with
+        a masked remark the rows
 
     Returns
     -------
@@ -217,23 +218,29 @@ def drop_remarks(parts_folder: Path, predicate: Callable[[Remark], bool]) -> int
     DamagedPart, StoreUnwritable
         see :func:`merge_chunk`; parts are rewritten one by one, each atomically
     """
-    indices = [index_part(path) for path in list_parts(parts_folder)]
-    failed = {each for index in indices for each in index.failed if predicate(each)}
+    indices = [index_part(path) for path in by_age(list_parts(parts_folder))]
+    newest = {(each.clip_id, each.key): each for index in indices for each in index.failed}
+    kept = {name: each for name, each in newest.items() if not predicate(each)}
     masked = {each for index in indices for each in index.masked if predicate(each)}
     rows = {(each.clip_id, each.key) for each in masked}
     for index in indices:
-        _rewrite(index, failed, rows)
-    return len({(each.clip_id, each.key, each.stage, each.reason) for each in failed | masked})
+        if any((each.clip_id, each.key) not in kept for each in index.failed) or not rows.isdisjoint(_names(index)):
+            _rewrite(index, kept, rows)
+    return len(newest) - len(kept) + len({(each.clip_id, each.key, each.stage, each.reason) for each in masked})
 
 
-def _rewrite(index: PartIndex, drop_failed: set[Remark], drop_rows: set[tuple[str, str]]) -> None:
-    failed = [each for each in index.failed if each not in drop_failed]
+def _names(index: PartIndex) -> Iterator[tuple[str, str]]:
+    for key, entry in index.keys.items():
+        yield from ((clip_id, key) for clip_id in entry.clips)
+    yield from ((each.clip_id, each.key) for each in index.masked)
+
+
+def _rewrite(index: PartIndex, failures: Mapping[tuple[str, str], Remark], drop_rows: set[tuple[str, str]]) -> None:
+    # a part that is written anew is the newest, so it must not repeat what a later part took back
+    failed = [each for each in index.failed if failures.get((each.clip_id, each.key)) == each]
     masked = [each for each in index.masked if (each.clip_id, each.key) not in drop_rows]
     with open_part(index.path) as file:
-        every = list(sources(index, file))
-        kept = [source for source in every if (source.clip_id, source.key) not in drop_rows]
-        if len(kept) == len(every) and (len(failed), len(masked)) == (len(index.failed), len(index.masked)):
-            return
+        kept = [each for each in sources(index, file) if (each.clip_id, each.key) not in drop_rows]
         if kept or failed or masked:
             infos = {key: entry.info for key, entry in index.keys.items()}
             write_part(
@@ -251,9 +258,9 @@ def _rewrite(index: PartIndex, drop_failed: set[Remark], drop_rows: set[tuple[st
         fsync_folder(index.path.parent)
 
 
-def sweep_tmp(parts_folder: Path) -> int:
+def sweep_tmp(folder: Path) -> int:
     """Remove what killed writers left half-written; call it with the store's lock held. Gives the number of files."""
-    stale = sorted(parts_folder.glob(".*.tmp"))
+    stale = sorted(folder.glob(".*.tmp"))
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)

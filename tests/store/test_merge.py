@@ -213,6 +213,27 @@ def test_rows_are_dropped_from_every_part_that_has_them(content, parts):
     assert ("beta", content.SOUND.key) not in Store(parts.parent)
 
 
+def test_a_failure_that_was_superseded_does_not_come_back(content, parts):
+    """Of two parts that tell of one failure the newest counts; forgetting it forgets what the older one says, too."""
+    old = seal_piece(
+        parts, "a" * 16, content.ORDER, [], [], [failure("beta", "before"), failure("eta", "before")], [], {}
+    )
+    new = seal_piece(
+        parts, "b" * 16, content.ORDER, [], [], [failure("beta", "after"), failure("eta", "after")], [], {}
+    )
+    set_age(old, 1)
+    set_age(new, 2)
+    said = Store(parts.parent).failed()
+    assert {each.message for each in said} == {"after"}
+    beta = frozenset(each for each in said if each.clip_id == "beta")
+    assert drop_remarks(parts, beta.__contains__) == 1
+    assert [(each.clip_id, each.message) for each in Store(parts.parent).failed()] == [("eta", "after")]
+
+
+def failure(clip_id, message):
+    return Remark(clip_id, "resnet152@0123456789ab", "open", "not_found", message)
+
+
 def test_a_part_left_empty_is_deleted(content, parts):
     content.seal(parts, [("failed", Remark("beta", content.STILL.key, "engine", "crash", ""))])
     keep = content.seal(parts, [("rows", content.make_rows("beta", content.SOUND))])
