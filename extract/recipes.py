@@ -157,7 +157,9 @@ def make_plan(
         views, grid = recipe.column(backbone)
         if hop_ns is not None:
             grid = replace(grid, hop_ns=hop_ns)
-        features.append(Feature(backbone, views, grid, weights_id(backbone, source, allow_unverified), precision, storage))
+        features.append(
+            Feature(backbone, views, grid, weights_id(backbone, source, allow_unverified), precision, storage)
+        )
     return Plan(recipe.name, tuple(features), missing_audio, limits or Limits())
 
 

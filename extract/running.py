@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import importlib.metadata
 import itertools
 import logging
@@ -112,6 +113,7 @@ def run(
         parts = job.store / "parts"
         sweep_tmp(parts)
         sweep_tmp(job.store)
+        _keep_manifest(job)
         store = Catalog(job.store)
         if forget_outdated(job, store):
             store.refresh()
@@ -141,7 +143,6 @@ def _compute(
     plan = _needed(job.plan, chunks)
     infos = [key_info(feature) for feature in plan.features]
     started = time.monotonic()
-    _keep_manifest(job)
     ledger = Ledger.start(job.store, header(job, machine))
 
     def follow(event: Event) -> None:
@@ -306,11 +307,13 @@ def _remember_rate(plan: Plan, chunks: list[Chunk], summary: Summary) -> None:
 
 
 def _keep_manifest(job: Job) -> None:
-    """Labels and splits travel with the store."""
+    """Labels and splits travel with the store, also those that were set right after the last run."""
     kept = job.store / "manifest.csv"
     for source, copy in ((job.manifest, kept), (dense_path(job.manifest), dense_path(kept))):
         half = copy.with_name(f"{copy.name}.tmp")
         try:
+            if source.is_file() and copy.is_file() and filecmp.cmp(source, copy, shallow=False):
+                continue
             if source.is_file():
                 shutil.copyfile(source, half)
                 half.replace(copy)

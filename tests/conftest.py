@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,14 +43,43 @@ def golden_weights() -> ModuleType:
 
 
 def _sibling(name: str) -> ModuleType:
-    """With importlib imports, tests cannot import their siblings."""
-    spec = importlib.util.spec_from_file_location(f"tests_{name}", ROOT / "tests" / f"{name}.py")
+    return _load(f"tests_{name}", ROOT / "tests" / f"{name}.py")
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[f"tests_{name}"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[str, Path], ModuleType]:
+    """``load(name, path)``: a module of a tests' folder; with importlib imports, tests cannot import their siblings."""
+    return _load
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """``small_disk("256k")``: the folder of a new tmpfs of that size."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        made = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"this user cannot mount a tmpfs: {made.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture(scope="session")

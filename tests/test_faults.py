@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -145,30 +145,15 @@ def test_a_store_that_cannot_be_made(way: ModuleType, media: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    try:
-        made = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command here")
-    if made.returncode:
-        pytest.skip(f"no tmpfs may be mounted here: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @pytest.mark.slow
-def test_a_disk_that_is_full(way: ModuleType, media: Path, tmp_path: Path, small_disk: Path) -> None:
+def test_a_disk_that_is_full(way: ModuleType, media: Path, tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
     listed = way.manifest(tmp_path / "m.csv", media, times=2)
-    store = small_disk / "s"
+    disk = small_disk("256k")
+    store = disk / "s"
     more = ("--chunk", 2, "--seal-seconds", 0.1)
     assert way.cli(*way.run_args(listed, tmp_path / "whole", *more)).returncode == 0
 
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(160 * 1024))
     full = way.cli(*way.run_args(listed, store, *more))
     assert full.returncode == 2, full.stderr
@@ -186,7 +171,7 @@ def test_a_disk_that_is_full(way: ModuleType, media: Path, tmp_path: Path, small
     assert way.parts(store) == way.parts(tmp_path / "whole")
     assert set(kept).isdisjoint(clip for ids in way.receipts(store) for clip in ids)
 
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = way.cli(*way.run_args(listed, small_disk / "new", *more))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    done = way.cli(*way.run_args(listed, disk / "new", *more))
     assert done.returncode == 2
     assert "mount it writable or choose another --out" in done.stderr

@@ -70,7 +70,7 @@ def test_labels_and_events_travel_with_the_store(run: Run, listed: Path, tmp_pat
     assert Store(tmp_path / "s").events[0].label == "Dog"
     assert list(Store(tmp_path / "s").manifest) == [f"c0{i}" for i in range(6)]
     dense_path(listed).unlink()
-    run(listed, limit=2)
+    run(listed, limit=1)  # which computes nothing
     assert Store(tmp_path / "s").events == ()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -69,21 +70,31 @@ def read_index(store_path: Path) -> Index | None:
     """
     path = store_path / NAME
     try:
-        raw = np.asarray(np.memmap(path, np.uint8, "r"))
-    except (FileNotFoundError, ValueError):  # an empty file cannot be mapped
+        with path.open("rb") as file:
+            return _read(path, file)
+    except FileNotFoundError:
         return None
-    seal = parse_seal(raw[:SEAL_BYTES].tobytes(), "index")
+    except OSError as error:
+        _log.warning("%s cannot be read (%s): every part is opened instead", path, error.strerror or error)
+        return None
+
+
+def _read(path: Path, file: BinaryIO) -> Index | None:
+    # One descriptor for the bytes and for HDF5: a run may put another file under the name at any time.
+    size_bytes, seal = os.fstat(file.fileno()).st_size, parse_seal(file.read(SEAL_BYTES), "index")
+    raw = np.asarray(np.memmap(file, np.uint8, "r")) if size_bytes else np.empty(0, np.uint8)
     if seal is None or seal != (hashlib.sha256(raw[SEAL_BYTES:].data).hexdigest(), raw.size):
         _log.warning("%s is damaged and not used: every part is opened instead; the next run writes it anew", path)
         return None
-    with h5py.File(path, "r", locking=False) as file:
-        if file["words"].file.userblock_size != SEAL_BYTES or _schema(raw) != SCHEMA:
-            return None
-        columns = {key: _column(key, group, raw) for key, group in file["keys"].items()}
-        remarks = {kind: Remarks(**{name: _array(file[kind][name], raw) for name in _REMARKS}) for kind in _KINDS}
-        names, seals = read_text(file["parts/name"]), read_text(file["parts/seal"])
-        stats = [file[f"parts/{name}"][...].tolist() for name in ("inode", "size_bytes", "mtime_ns")]
-        ids, words = _array(file["ids"], raw), read_text(file["words"])
+    if _schema(raw) != SCHEMA:
+        _log.warning("%s is of another version and not used: every part is opened instead", path)
+        return None
+    with h5py.File(file, "r") as hdf5:
+        columns = {key: _column(key, group, raw) for key, group in hdf5["keys"].items()}
+        remarks = {kind: Remarks(**{name: _array(hdf5[kind][name], raw) for name in _REMARKS}) for kind in _KINDS}
+        names, seals = read_text(hdf5["parts/name"]), read_text(hdf5["parts/seal"])
+        stats = [hdf5[f"parts/{name}"][...].tolist() for name in ("inode", "size_bytes", "mtime_ns")]
+        ids, words = _array(hdf5["ids"], raw), read_text(hdf5["words"])
     return Index(ids, tuple(map(PartFile, names, *stats, seals)), columns, remarks["failed"], remarks["masked"], words)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -148,13 +148,17 @@ def read_seal(path: Path) -> Seal | None:
         the file begins like neither
     """
     with reading(path), open(path, "rb") as file:
-        head = file.read(SEAL_BYTES)
-        if head.startswith(b"\x89HDF\r\n\x1a\n"):
-            return None
-        said = parse_seal(head, "part")
-        if said is None:
-            raise DamagedPart(f"{path} does not begin with the seal of a part; delete it and run again")
-        return Seal(*said)
+        return _seal(path, file)
+
+
+def _seal(path: Path, file: BinaryIO) -> Seal | None:
+    head = file.read(SEAL_BYTES)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return None
+    said = parse_seal(head, "part")
+    if said is None:
+        raise DamagedPart(f"{path} does not begin with the seal of a part; delete it and run again")
+    return Seal(*said)
 
 
 def seal_problem(path: Path) -> str:
@@ -162,14 +166,13 @@ def seal_problem(path: Path) -> str:
 
     A part of schema 1 has no seal, so nothing can be said of it here. Raises what :func:`read_seal` does.
     """
-    seal = read_seal(path)
-    if seal is None:
-        return ""
     with reading(path), open(path, "rb") as file:
+        seal = _seal(path, file)
+        if seal is None:
+            return ""
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes != seal.size_bytes:
             return f"has {size_bytes:,} bytes, its seal says {seal.size_bytes:,}"
-        file.seek(SEAL_BYTES)
         found = hashlib.file_digest(file, "sha256").hexdigest()
     return (
         ""

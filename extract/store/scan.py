@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.errors import DamagedPart
+from extract.errors import DamagedPart, StoreError
 from extract.store.index import Index, PartFile, age_ranks, with_parts, without
 from extract.store.reader import PartIndex, index_part, read_seal
 
 Broken = Mapping[str, tuple[tuple[int, int, int], str]]
 """Files that were left out, by name: inode, size and time of change when they were looked at, and why."""
+_ALWAYS_AGAIN = (-1, -1, -1)  # what is wrong with a file is another file, which may go without a trace in this one
 
 
 def scan(folder: Path, index: Index, broken: Broken) -> tuple[Index, Broken]:
@@ -42,12 +43,20 @@ def scan(folder: Path, index: Index, broken: Broken) -> tuple[Index, Broken]:
 
 
 def _scan(folder: Path, index: Index, broken: Broken) -> tuple[Index, Broken]:
-    stats = {entry.name: entry.stat() for entry in _files(folder)}
+    bad: dict[str, tuple[tuple[int, int, int], str]] = {}
+    stats: dict[str, os.stat_result] = {}
+    for entry in _files(folder):
+        try:
+            stats[entry.name] = entry.stat()
+        except FileNotFoundError:
+            if not entry.is_symlink():
+                raise
+            path = folder / entry.name
+            bad[entry.name] = (_ALWAYS_AGAIN, f"{path} is a link to a file that is not there; delete it")
     known = {part.name: part for part in index.parts}
     gone = {name for name in known if name not in stats}
     copied: dict[str, os.stat_result] = {}
     new: list[tuple[PartFile, PartIndex]] = []
-    bad: dict[str, tuple[tuple[int, int, int], str]] = {}
     for name, stat in stats.items():
         part, path, signature = known.get(name), folder / name, _signature(stat)
         if part is not None and signature == (part.inode, part.size_bytes, part.mtime_ns):
@@ -61,9 +70,10 @@ def _scan(folder: Path, index: Index, broken: Broken) -> tuple[Index, Broken]:
                 continue
             gone |= {name} & known.keys()
             new.append(_index(path, stat))
-        except DamagedPart as error:
+        except StoreError as error:
             gone |= {name} & known.keys()
-            bad[name] = (signature, str(error))
+            # what the system does not let us read, it may let us read later, without a change of the file
+            bad[name] = (signature if isinstance(error, DamagedPart) else _ALWAYS_AGAIN, str(error))
     index = without(index, gone)
     if copied:
         index = replace(index, parts=tuple(_restamped(part, copied.get(part.name)) for part in index.parts))
@@ -71,7 +81,7 @@ def _scan(folder: Path, index: Index, broken: Broken) -> tuple[Index, Broken]:
     index = with_parts(index, new)
     while new and (conflict := next(_conflicts(index, folder), None)):
         name, problem = conflict
-        bad[name] = (_signature(stats[name]), problem)
+        bad[name] = (_ALWAYS_AGAIN, problem)
         index = without(index, {name})
     return index, bad
 
@@ -111,14 +121,15 @@ def _fitting(
     known = {key: (column.info.dims, column.sources) for key, column in index.columns.items()}
     for file, part in _by_age(new):
         shapes = {key: (entry.info.dims, entry.sources) for key, entry in part.keys.items()}
-        misfits = [key for key, shape in shapes.items() if known.setdefault(key, shape) != shape]
+        misfits = [key for key, shape in shapes.items() if known.get(key, shape) != shape]
         if not misfits:
+            known |= shapes
             yield file, part
             continue
         (dims, sources), (others, other_sources) = shapes[misfits[0]], known[misfits[0]]
         problem = f"rows of {misfits[0]} have shape {dims} and {sources} source times"
         problem = f"{part.path}: {problem}, in other parts {others} and {other_sources}"
-        bad[file.name] = ((file.inode, file.size_bytes, file.mtime_ns), problem)
+        bad[file.name] = (_ALWAYS_AGAIN, problem)
 
 
 def _conflicts(index: Index, folder: Path) -> Iterator[tuple[str, str]]:

@@ -1,23 +1,26 @@
-"""The content module as a fixture: with importlib imports, tests cannot import their siblings."""
+"""Modules beside the tests as fixtures, and empty stores."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+Load = Callable[[str, Path], ModuleType]
+
 
 @pytest.fixture(scope="session")
-def content() -> ModuleType:
-    path = Path(__file__).with_name("content.py")
-    spec = importlib.util.spec_from_file_location("store_content", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["store_content"] = module
-    spec.loader.exec_module(module)
-    return module
+def content(load: Load) -> ModuleType:
+    """tests/store/content.py."""
+    return load("store_content", Path(__file__).with_name("content.py"))
+
+
+@pytest.fixture(scope="session")
+def ave_store(load: Load) -> ModuleType:
+    """tests/store/ave_store.py."""
+    return load("ave_store", Path(__file__).with_name("ave_store.py"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +20,6 @@ from extract.store.verify import verify
 from manifests import ave as corpus
 from manifests.clip import write_manifest
 
-HELPER = Path(__file__).with_name("ave_store.py")
 IDS = (
     "-aaaaaaaaa__Church-bell",
     "bbbbbbbbbbb_Male-speech-man-speaking",
@@ -31,12 +29,9 @@ IDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def made():
-    spec = importlib.util.spec_from_file_location("ave_store", HELPER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def made(ave_store):
+    return ave_store
 
 
 @pytest.fixture

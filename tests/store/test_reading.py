@@ -222,7 +222,9 @@ def test_a_store_that_is_dropped_closes_its_files(content, tmp_path):
 def test_other_processes_read_the_same(made, method):
     store, rows = made
     names = sorted(rows)
-    assert all(equal(store.rows(*name), rows[name]) for name in names)  # files are open now; forked workers inherit them
+    assert all(
+        equal(store.rows(*name), rows[name]) for name in names
+    )  # files are open now; forked workers inherit them
     with multiprocessing.get_context(method).Pool(2) as pool:
         found = pool.starmap_async(store.rows, names).get(timeout=120)
     assert all(equal(each, rows[name]) for each, name in zip(found, names, strict=True))

@@ -17,17 +17,8 @@ from extract.store.verify import verify_part
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A tmpfs of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"this user cannot mount a tmpfs: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(small_disk):
+    return small_disk("256k")
 
 
 def fill(folder, leave):
@@ -42,54 +33,54 @@ def seal_large(content, folder, count=40):
     return seal_piece(folder, content.CHUNK, content.ORDER, [key], rows, [], [], {})
 
 
-def test_full_disk(content, small_disk):
+def test_full_disk(content, disk):
     with pytest.raises(StoreUnwritable, match="the disk is full") as error:
-        seal_large(content, small_disk)  # 655 KB
+        seal_large(content, disk)  # 655 KB
     message = str(error.value)
     assert content.CHUNK in message
     assert int(re.search(r"\(([\d,]+) bytes needed", message)[1].replace(",", "")) > 655_360
     assert " free)" in message
     assert error.value.__cause__.errno == errno.ENOSPC
-    assert list(small_disk.iterdir()) == []
-    path = content.seal(small_disk, content.make_records())  # and a smaller one still fits
+    assert list(disk.iterdir()) == []
+    path = content.seal(disk, content.make_records())  # and a smaller one still fits
     assert verify_part(path) == []
 
 
 @pytest.mark.parametrize("leave", range(0, 65536, 4096))
-def test_disk_full_at_every_page(content, small_disk, leave):
+def test_disk_full_at_every_page(content, disk, leave):
     """HDF5 meets the full disk in a write of data, of metadata, in its flush or in its close."""
-    fill(small_disk, leave)
+    fill(disk, leave)
     try:
-        path = content.seal(small_disk, content.make_records())
+        path = content.seal(disk, content.make_records())
     except StoreUnwritable:
-        assert [path.name for path in small_disk.iterdir()] == ["filler"]
+        assert [path.name for path in disk.iterdir()] == ["filler"]
     else:
         assert verify_part(path) == []
         assert leave >= 4 * 4096
-    (small_disk / "filler").unlink()
-    assert verify_part(content.seal(small_disk, content.make_records())) == []
+    (disk / "filler").unlink()
+    assert verify_part(content.seal(disk, content.make_records())) == []
 
 
-def test_full_disk_during_a_merge_keeps_the_pieces(content, small_disk):
-    content.seal(small_disk, content.make_records()[:9])
-    content.seal(small_disk, content.make_records()[9:])
-    before = sorted(small_disk.iterdir())
-    fill(small_disk, 8192)
+def test_full_disk_during_a_merge_keeps_the_pieces(content, disk):
+    content.seal(disk, content.make_records()[:9])
+    content.seal(disk, content.make_records()[9:])
+    before = sorted(disk.iterdir())
+    fill(disk, 8192)
     with pytest.raises(StoreUnwritable, match="the disk is full"):
-        merge_chunk(small_disk, content.CHUNK, content.ORDER)
-    (small_disk / "filler").unlink()
-    assert sorted(small_disk.iterdir()) == before
-    assert verify_part(merge_chunk(small_disk, content.CHUNK, content.ORDER)) == []
+        merge_chunk(disk, content.CHUNK, content.ORDER)
+    (disk / "filler").unlink()
+    assert sorted(disk.iterdir()) == before
+    assert verify_part(merge_chunk(disk, content.CHUNK, content.ORDER)) == []
 
 
-def test_read_only_disk(content, small_disk):
-    piece = content.seal(small_disk, content.make_records())
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+def test_read_only_disk(content, disk):
+    piece = content.seal(disk, content.make_records())
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(StoreUnwritable, match="mounted read-only"):
-        content.seal(small_disk, content.make_records()[:3])
+        content.seal(disk, content.make_records()[:3])
     with pytest.raises(StoreUnwritable, match="mounted read-only"):
-        merge_chunk(small_disk, content.CHUNK, content.ORDER)
-    assert list(small_disk.iterdir()) == [piece]
+        merge_chunk(disk, content.CHUNK, content.ORDER)
+    assert list(disk.iterdir()) == [piece]
 
 
 def test_no_permission(content, parts):

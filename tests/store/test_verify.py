@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 import shutil
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from extract.errors import StoreError
+from extract.store import verify as verify_module
 from extract.store.part import merge_chunk, seal_piece
 from extract.store.runs import Lock
 from extract.store.verify import Finding, verify, verify_part
@@ -32,7 +34,7 @@ def test_no_store(tmp_path):
 
 
 def test_every_bit_of_a_part_counts(content, part):
-    """Flips spread over the whole file, data or not; all 15,695 bytes of this part were tried once."""
+    """Flips spread over the whole file, data or not; all 16,175 bytes of this part were tried once."""
     raw = part.read_bytes()
     rng = random.Random(1)
     for at in rng.sample(range(len(raw)), 150):
@@ -99,8 +101,6 @@ def edited(part, change):
 
 def restamp(dataset):
     """Make the checksum of an edited dataset right again: the edit was deliberate."""
-    import hashlib
-
     dataset.attrs["sha256"] = np.bytes_(hashlib.sha256(dataset[...].tobytes()).hexdigest())
 
 
@@ -194,6 +194,107 @@ def test_a_failed_clip_with_rows(content, part):
         restamp(dataset)
 
     assert "beta: has rows and is in /failed as well: not_found" in problems(edited(part, change))
+
+
+def test_a_part_that_no_reader_would_take(content, part):
+    """Nothing in it contradicts itself, and still it is of no form that this version writes."""
+    key = content.JOINT.key
+
+    def change(file):
+        group = file[key]
+        data = group["data"][...]
+        del group["data"]
+        group.create_dataset("data", data=data, compression="gzip")
+
+    with h5py.File(part, "r+") as file:
+        change(file)
+    _seal_again(part)
+    assert verify_part(part) == []
+    (finding,) = verify(part.parents[1])
+    assert (finding.part, finding.level) == (part.name, "damage")
+    assert "its keys are compressed differently" in finding.problem
+
+
+def _seal_again(part):
+    from extract.store.hdf5 import SEAL_BYTES, seal_text
+
+    raw = part.read_bytes()
+    digest = hashlib.sha256(raw[SEAL_BYTES:]).hexdigest()
+    part.write_bytes(seal_text("part", 2, digest, len(raw)) + raw[SEAL_BYTES:])
+
+
+@pytest.mark.parametrize("schema", [1, 3])
+def test_a_seal_that_speaks_of_another_schema(content, part, schema):
+    """The digit is in no digest; readers go by what the part says inside."""
+    from extract.store.hdf5 import SEAL_BYTES, parse_seal, seal_text
+
+    raw = part.read_bytes()
+    part.write_bytes(seal_text("part", schema, *parse_seal(raw[:SEAL_BYTES], "part")) + raw[SEAL_BYTES:])
+    assert "its seal is not that of a part of schema 2" in problems(verify_part(part))
+
+
+def test_provenance_that_is_none(content, part):
+    findings = edited(part, lambda file: file.attrs.__setitem__("provenance", np.bytes_("{}")))
+    assert "its provenance is no JSON list" in problems(findings)
+
+
+def test_replaced_while_it_is_read(content, part, tmp_path, monkeypatch):
+    """A run seals a part anew under its name between two looks at it: both were sound."""
+    other = tmp_path / "other"
+    other.mkdir()
+    newer = content.seal(other, content.make_records()[:6])
+    original = verify_module.seal_problem
+
+    def torn(path):
+        if not newer.exists():
+            return original(path)
+        newer.rename(part)
+        return "its bytes have another digest than the seal that was read just before"
+
+    monkeypatch.setattr(verify_module, "seal_problem", torn)
+    assert verify_part(part) == []
+    assert not newer.exists()
+    monkeypatch.setattr(verify_module, "seal_problem", lambda path: path.touch() or "")
+    assert "changes faster than it can be read" in problems(verify_part(part))
+
+
+def test_merged_while_it_is_verified(content, parts, monkeypatch):
+    """Pieces that went into a part meanwhile are read there."""
+    records = content.make_records()
+    for start in (0, 9, 18):
+        content.seal(parts, records[start : start + 9])
+    seen = []
+    original = verify_module._steady
+
+    def late(path, plausible):
+        if len(list(parts.glob("*.piece.h5"))) == 3 and seen:
+            merge_chunk(parts, content.CHUNK, content.ORDER)
+        seen.append(path.name)
+        return original(path, plausible)
+
+    monkeypatch.setattr(verify_module, "_steady", late)
+    with Lock(parts.parent):
+        assert verify(parts.parent) == []
+    assert seen[-1] == f"{content.CHUNK}.h5"
+
+
+def test_small_clips_are_read_many_at_once(content, parts):
+    """A packed part of many small clips."""
+    key = content.info("small", (2,))
+    ids = [f"clip{i:05}" for i in range(4000)]
+    rows = [content.make_rows(clip, key, 1) for clip in ids]
+    path = seal_piece(parts, content.CHUNK, ids, [key], rows, [], [], {})
+    reads = []
+    original = h5py.Dataset.__getitem__
+
+    def spy(self, *args, **kwargs):
+        reads.append(self.name)
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(h5py.Dataset, "__getitem__", spy)
+        assert verify_part(path) == []
+    assert len(reads) < 100, "clips are read many at once"
 
 
 def test_strangers_in_a_part(content, part):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import signal
@@ -34,12 +33,9 @@ IDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def made():
-    spec = importlib.util.spec_from_file_location("ave_store", HELPER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def made(ave_store):
+    return ave_store
 
 
 @pytest.fixture
@@ -243,36 +239,27 @@ def test_equal_content_equal_bytes_and_what_is_whole_is_kept(made, data, tmp_pat
     assert write(store, tmp_path / "two", made, annotations=data).kept == 2
 
 
-def test_full_disk(made, data, tmp_path):
+def test_full_disk(made, data, tmp_path, small_disk):
     """Every page at which the disk can be full; nothing broken stays, and the same export then finishes."""
     store = Store(made.store(tmp_path / "store", IDS))
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=11m", "tmpfs", disk], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"this user cannot mount a tmpfs: {mounted.stderr.strip()}")
-    try:
-        free = os.statvfs(disk).f_bavail * 4096
-        for leave in (*range(0, 120_000, 8192), 4_000_000, 10_030_000):
-            (disk / "filler").write_bytes(b"x" * (free - leave))
-            with pytest.raises(StoreUnwritable, match=r"bytes needed, .* free\): .*the disk is full"):
-                write(store, disk / "out", made, annotations=data)
-            for path in (disk / "out").rglob("*"):
-                if path.suffix == ".h5":
-                    with h5py.File(path, "r"):
-                        pass
-                else:
-                    assert path.name in ("data", "Annotations.txt"), path
-            (disk / "filler").unlink()
-        done = write(store, disk / "out", made, annotations=data)
-        assert done.files + done.kept == 11
-        write(store, tmp_path / "out", made, annotations=data)
-        for path in (tmp_path / "out/data").iterdir():
-            assert (disk / "out/data" / path.name).read_bytes() == path.read_bytes()
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    disk = small_disk("11m")
+    free = os.statvfs(disk).f_bavail * 4096
+    for leave in (*range(0, 120_000, 8192), 4_000_000, 10_030_000):
+        (disk / "filler").write_bytes(b"x" * (free - leave))
+        with pytest.raises(StoreUnwritable, match=r"bytes needed, .* free\): .*the disk is full"):
+            write(store, disk / "out", made, annotations=data)
+        for path in (disk / "out").rglob("*"):
+            if path.suffix == ".h5":
+                with h5py.File(path, "r"):
+                    pass
+            else:
+                assert path.name in ("data", "Annotations.txt"), path
+        (disk / "filler").unlink()
+    done = write(store, disk / "out", made, annotations=data)
+    assert done.files + done.kept == 11
+    write(store, tmp_path / "out", made, annotations=data)
+    for path in (tmp_path / "out/data").iterdir():
+        assert (disk / "out/data" / path.name).read_bytes() == path.read_bytes()
 
 
 LARGE = """
