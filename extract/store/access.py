@@ -20,6 +20,7 @@ from extract.store.layout import ROW_SETS
 from extract.store.reader import open_part, read_range, reading
 
 OPEN_FILES = 128  # half of what the smallest usual limit (256) allows
+_BUFFERS = 1024  # IOV_MAX of Linux and macOS
 _WIDTH = {"window_ns": 2, "valid": 1, "source_ns": None}
 _TYPES: dict[str, np.dtype[Any]] = {
     "window_ns": np.dtype("<i8"),
@@ -37,14 +38,20 @@ class Files:
 
     A file that was opened stays what it was, whatever a run puts under its name. `pread` has no position, so processes
     forked from this one may share the descriptors; HDF5's handles may not be shared and are opened in each.
+
+    Parameters
+    ----------
+    folder
+        of the parts
     """
 
-    def __init__(self) -> None:
-        self._raw: OrderedDict[tuple[Path, PartFile], int] = OrderedDict()
-        self._hdf5: OrderedDict[tuple[Path, PartFile], tuple[ExitStack, h5py.File]] = OrderedDict()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._raw: OrderedDict[PartFile, int] = OrderedDict()
+        self._hdf5: OrderedDict[PartFile, tuple[ExitStack, h5py.File]] = OrderedDict()
         self._pid = os.getpid()
 
-    def raw(self, path: Path, part: PartFile) -> int:
+    def raw(self, part: PartFile) -> int:
         """A descriptor of the part.
 
         Raises
@@ -52,28 +59,28 @@ class Files:
         Changed
             the file is gone, or another one than the index knows
         """
-        name = (path, part)
-        if (fd := self._raw.get(name)) is not None:
-            self._raw.move_to_end(name)
+        if (fd := self._raw.get(part)) is not None:
+            self._raw.move_to_end(part)
             return fd
+        path = self.folder / part.name
         fd = _open(path)
         if not part.same(os.fstat(fd), path):
             os.close(fd)
             raise Changed
-        self._raw[name] = fd
+        self._raw[part] = fd
         while len(self._raw) > OPEN_FILES:
             os.close(self._raw.popitem(last=False)[1])
         return fd
 
-    def hdf5(self, path: Path, part: PartFile) -> h5py.File:
+    def hdf5(self, part: PartFile) -> h5py.File:
         """The part as an HDF5 file; raises what :meth:`raw` does."""
         if self._pid != os.getpid():
             self._hdf5.clear()
             self._pid = os.getpid()
-        name = (path, part)
-        if (found := self._hdf5.get(name)) is not None:
-            self._hdf5.move_to_end(name)
+        if (found := self._hdf5.get(part)) is not None:
+            self._hdf5.move_to_end(part)
             return found[1]
+        path = self.folder / part.name
         stack = ExitStack()
         try:
             file = stack.enter_context(open_part(path))
@@ -82,7 +89,7 @@ class Files:
         except FileNotFoundError:
             stack.close()
             raise Changed from None
-        self._hdf5[name] = (stack, file)
+        self._hdf5[part] = (stack, file)
         while len(self._hdf5) > OPEN_FILES:
             self._hdf5.popitem(last=False)[1][0].close()
         return file
@@ -110,16 +117,14 @@ def _open(path: Path) -> int:
 
 
 def read_data(
-    files: Files,
-    path: Path,
-    part: PartFile,
-    column: Column,
-    number: int,
-    start: int,
-    stop: int,
-    out: NDArray[Any],
+    files: Files, part: PartFile, column: Column, number: int, start: int, outs: Sequence[NDArray[np.generic]]
 ) -> None:
-    """Read the data of rows ``[start, stop)`` of a part into `out`, which has their shape and type and lies in one piece.
+    """Read the data of rows from `start` on into arrays of (rows, dims...), which take what follows each other in the part.
+
+    Parameters
+    ----------
+    outs
+        of the stored type, each C-contiguous
 
     Raises
     ------
@@ -128,45 +133,53 @@ def read_data(
     DamagedPart
         the file ends before its rows do
     """
-    if not out.size:
+    outs = [out for out in outs if out.size]
+    if not outs:
         return
     offset = int(column.offsets[number, 0])
-    if offset < 0:
-        with reading(path):
-            files.hdf5(path, part)[column.info.key]["data"].read_direct(out, np.s_[start:stop])
+    if offset >= 0:
+        _read_into(files, part, outs, offset + start * (outs[0].nbytes // len(outs[0])))
         return
-    row_bytes = out.nbytes // (stop - start)
-    _read_into(files.raw(path, part), out, offset + start * row_bytes, path)
+    with reading(files.folder / part.name):
+        data = files.hdf5(part)[column.info.key]["data"]
+        for out in outs:
+            data.read_direct(out, np.s_[start : start + len(out)])
+            start += len(out)
 
 
 def read_small(
-    files: Files, path: Path, part: PartFile, column: Column, number: int, start: int, stop: int, name: str
-) -> NDArray[Any]:
+    files: Files, part: PartFile, column: Column, number: int, start: int, stop: int, name: str
+) -> NDArray[np.generic]:
     """Rows ``[start, stop)`` of ``window_ns``, ``valid`` or ``source_ns``; raises what :func:`read_data` does."""
     dtype, width = _TYPES[name], _WIDTH[name] or column.sources
     shape = (stop - start,) if name == "valid" else (stop - start, width)
     offset = int(column.offsets[number, ROW_SETS.index(name)])
     if offset < 0:
-        with reading(path):
-            return read_range(files.hdf5(path, part)[column.info.key][name], start, stop)
-    out: NDArray[Any] = np.empty(shape, dtype)
+        with reading(files.folder / part.name):
+            return read_range(files.hdf5(part)[column.info.key][name], start, stop)
+    out = np.empty(shape, dtype)
     if out.size:
-        _read_into(files.raw(path, part), out, offset + start * width * dtype.itemsize, path)
+        _read_into(files, part, [out], offset + start * width * dtype.itemsize)
     return out
 
 
-def _read_into(fd: int, out: NDArray[Any], at: int, path: Path) -> None:
-    rest = out.reshape(-1).view(np.uint8).data
+def _read_into(files: Files, part: PartFile, outs: Sequence[NDArray[np.generic]], at: int) -> None:
+    fd = files.raw(part)
+    rest = [out.reshape(-1).view(np.uint8).data for out in outs]
     try:
         while rest:
-            done = os.preadv(fd, [rest], at)
+            done = os.preadv(fd, rest[:_BUFFERS], at)
             if not done:
                 raise DamagedPart(
-                    f"{path} ends before its rows do; delete it and run again, its clips are computed anew"
+                    f"{files.folder / part.name} ends before its rows do; delete it and run again, its clips are computed anew"
                 )
-            rest, at = rest[done:], at + done
+            at += done
+            while rest and done >= rest[0].nbytes:
+                done -= rest.pop(0).nbytes
+            if done:
+                rest[0] = rest[0][done:]
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        raise StoreError(f"cannot read {files.folder / part.name}: {error.strerror}") from error
 
 
 def stretches(part: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]) -> Sequence[tuple[int, int]]:

@@ -100,7 +100,9 @@ def holder(store_path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {store_path / 'lock'}, which says who holds the store: {error.strerror}") from error
+        raise StoreError(
+            f"cannot read {store_path / 'lock'}, which says who holds the store: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -72,7 +72,7 @@ class Store(Catalog):
 
     def __init__(self, path: str | Path, *, strict: bool = True) -> None:
         super().__init__(path, strict=strict)
-        self._files = Files()
+        self._files = Files(self.path / "parts")
 
     def __getitem__(self, item: tuple[str, str]) -> DataArray:
         """``store[clip_id, key]``: (R, *dims), of the type they are stored in; raises what :meth:`rows` does."""
@@ -204,28 +204,23 @@ class Store(Catalog):
         self._steady(lambda: self._fill(clip_ids, name, data, valid))
 
     def _fill(self, clip_ids: Sequence[str], name: str, data: DataArray, valid: NDArray[np.bool_] | None) -> None:
-        column, at = self.columns[name], self._find_all(clip_ids, name)
+        at = self._find_all(clip_ids, name)
+        column = self.columns[name]
         part, start, stop = column.part[at], column.start[at], column.stop[at]
-        order = np.lexsort((start, part))
+        rows = stop - start
+        if (rows > data.shape[1]).any():
+            i = int(np.flatnonzero(rows > data.shape[1])[0])
+            raise StoreError(f"clip {clip_ids[i]!r} has {rows[i]} rows of {name}, the array takes {data.shape[1]}")
+        counts, order = rows.tolist(), np.lexsort((start, part))
         for first, last in stretches(part[order], start[order], stop[order]):
-            places = order[first:last]
-            span = name, int(at[places[0]]), int(start[places[0]]), int(stop[places[-1]])
-            rows = (stop - start)[places]
-            whole = (np.diff(places) == 1).all() and (rows == data.shape[1]).all()
-            if whole:
-                self._data(*span, data[places[0] : places[-1] + 1].reshape(-1, *data.shape[2:]))
-            flags = self._small(*span, "valid").astype(bool) if valid is not None else None
-            edges = np.concatenate([[0], np.cumsum(rows)]).tolist()
-            for i, place in enumerate(places.tolist()):
-                count = edges[i + 1] - edges[i]
-                if count > data.shape[1]:
-                    raise StoreError(
-                        f"clip {clip_ids[place]!r} has {count} rows of {name}, the array takes {data.shape[1]}"
-                    )
-                if not whole:
-                    self._data(name, int(at[place]), int(start[place]), int(stop[place]), data[place, :count])
-                if valid is not None and flags is not None:
-                    valid[place, :count] = flags[edges[i] : edges[i + 1]]
+            places = order[first:last].tolist()
+            number, begin, end = int(part[places[0]]), int(start[places[0]]), int(stop[places[-1]])
+            outs = [data[place, : counts[place]] for place in places]
+            read_data(self._files, self.index.parts[number], column, number, begin, outs)
+            if valid is not None:
+                flags = self._small(name, int(at[places[0]]), begin, end, "valid").astype(bool)
+                for place in places:
+                    valid[place, : counts[place]], flags = flags[: counts[place]], flags[counts[place] :]
 
     def _lists(self, clip_ids: Sequence[str], name: str) -> tuple[list[DataArray], list[NDArray[np.bool_]]]:
         """Data and validity of each clip; clips that follow each other on disk are read at once."""
@@ -260,22 +255,21 @@ class Store(Catalog):
         first, last = np.searchsorted(starts, [round(second * NS) for second in window]).tolist()
         return name, at, start + first, start + last
 
-    def _data(self, name: str, at: int, start: int, stop: int, out: DataArray | None = None) -> DataArray:
+    def _data(self, name: str, at: int, start: int, stop: int) -> DataArray:
         column = self.columns[name]
         number = int(column.part[at])
-        part = self.index.parts[number]
-        if out is None:
-            out = np.empty((stop - start, *column.info.dims), column.info.storage)
-        read_data(self._files, self.path / "parts" / part.name, part, column, number, start, stop, out)
+        out = np.empty((stop - start, *column.info.dims), column.info.storage)
+        read_data(self._files, self.index.parts[number], column, number, start, [out])
         return out
 
     def _small(self, name: str, at: int, start: int, stop: int, which: str) -> NDArray[Any]:
         column = self.columns[name]
         number = int(column.part[at])
-        part = self.index.parts[number]
-        return read_small(self._files, self.path / "parts" / part.name, part, column, number, start, stop, which)
+        return read_small(self._files, self.index.parts[number], column, number, start, stop, which)
 
     def _find_all(self, clip_ids: Sequence[str], name: str) -> NDArray[np.int64]:
+        if name not in self.columns:  # its last part went since the name was resolved
+            raise self.absent(clip_ids[0], name)
         at = self.find_all(clip_ids, name)
         if (at < 0).any():
             raise self.absent(clip_ids[int(np.flatnonzero(at < 0)[0])], name)

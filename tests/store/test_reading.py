@@ -235,9 +235,8 @@ def test_a_part_cut_short_is_named(content, tmp_path):
     store, rows = make_store(content, tmp_path / "store")
     name = next(iter(rows))
     place = store.location(*name)
-    fd = store._files.raw(place.part, next(part for part in store.index.parts if part.name == place.part.name))
+    store.read(*name)  # which opens the part
     os.truncate(place.part, place.offset_bytes + 4)
-    assert fd
     with pytest.raises(DamagedPart, match="ends before its rows do"):
         store.read(*name)
 

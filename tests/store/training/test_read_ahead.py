@@ -1,0 +1,73 @@
+"""What will be read soon is in memory by then, and nothing goes wrong where it cannot be."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from extract.store.training import read_ahead
+from extract.store.training.read_ahead import ReadAhead, _in_memory
+
+SIZE = 3 * read_ahead._BLOCK_BYTES
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Three blocks, none of them in memory."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(SIZE))
+    fd = os.open(path, os.O_RDWR)
+    os.pread(fd, 1, 0)
+    if not _in_memory(fd, 0):
+        pytest.skip("this file system does not tell what is in memory")
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if _in_memory(fd, 0):
+        pytest.skip("this file system cannot forget")
+    yield path, fd
+    os.close(fd)
+
+
+def wait(ahead):
+    until = time.monotonic() + 20
+    while ahead._running:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_stretch_is_brought_in(file):
+    path, fd = file
+    ahead = ReadAhead()
+    for _ in range(2):  # the thread ends in between
+        ahead.ask(path, 1000, SIZE - 1000)
+        wait(ahead)
+    assert all(_in_memory(fd, at) for at in range(1000, SIZE - 1000, 4096))
+
+
+def test_what_is_there_is_not_read_again(file, monkeypatch):
+    path, fd = file
+    os.pread(fd, SIZE, 0)
+    assert all(_in_memory(fd, at) for at in range(0, SIZE, 4096))
+    read, preadv = [], os.preadv
+
+    def counting(fd, buffers, at, flags=0):
+        if not flags:
+            read.append(at)
+        return preadv(fd, buffers, at, flags)
+
+    monkeypatch.setattr(os, "preadv", counting)
+    ahead = ReadAhead()
+    ahead.ask(path, 0, SIZE)
+    wait(ahead)
+    assert not read
+
+
+def test_a_file_that_went_stops_nothing(file, tmp_path):
+    path, fd = file
+    ahead = ReadAhead()
+    ahead.ask(tmp_path / "gone", 0, 100)
+    ahead.ask(path, 0, 100)
+    wait(ahead)
+    assert _in_memory(fd, 50)
