@@ -37,19 +37,26 @@ def wait(ahead):
         time.sleep(0.01)
 
 
-def test_a_stretch_is_brought_in(file):
-    path, fd = file
+def test_a_stretch_is_brought_in(file, monkeypatch):
+    """The system may forget any page at any time, so what counts is what was asked of it."""
+    path, _ = file
+    read, preadv = [], os.preadv
+    monkeypatch.setattr(read_ahead, "_in_memory", lambda fd, at: False)
+    monkeypatch.setattr(os, "preadv", lambda fd, into, at: read.append((at, preadv(fd, into, at))) or read[-1][1])
     ahead = ReadAhead()
     for _ in range(2):  # the thread ends in between
+        read.clear()
         ahead.ask(path, 1000, SIZE - 1000)
         wait(ahead)
-    assert all(_in_memory(fd, at) for at in range(1000, SIZE - 1000, 4096))
+        assert [at for at, _ in read] == list(range(1000, SIZE - 1000, read_ahead._BLOCK_BYTES))
+        assert sum(size for _, size in read) == SIZE - 2000
 
 
 def test_what_is_there_is_not_read_again(file, monkeypatch):
     path, fd = file
     os.pread(fd, SIZE, 0)
-    assert all(_in_memory(fd, at) for at in range(0, SIZE, 4096))
+    if not all(_in_memory(fd, at) for at in range(0, SIZE, 4096)):
+        pytest.skip("this machine is short of memory just now")
     read, preadv = [], os.preadv
 
     def counting(fd, buffers, at, flags=0):
@@ -64,10 +71,13 @@ def test_what_is_there_is_not_read_again(file, monkeypatch):
     assert not read
 
 
-def test_a_file_that_went_stops_nothing(file, tmp_path):
-    path, fd = file
+def test_a_file_that_went_stops_nothing(file, tmp_path, monkeypatch):
+    path, _ = file
     ahead = ReadAhead()
     ahead.ask(tmp_path / "gone", 0, 100)
+    read, preadv = [], os.preadv
+    monkeypatch.setattr(read_ahead, "_in_memory", lambda fd, at: False)
+    monkeypatch.setattr(os, "preadv", lambda fd, into, at: read.append(at) or preadv(fd, into, at))
     ahead.ask(path, 0, 100)
     wait(ahead)
-    assert _in_memory(fd, 50)
+    assert read == [0]
