@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -175,9 +176,9 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """How much the cache holds; None without one."""
         return self.rows.cache.holds() if self.rows.cache is not None else None
 
-    def read_ahead(self, clips: NDArray[np.int64]) -> None:
+    def read_ahead(self, clips: NDArray[np.int64]) -> Event:
         """Have the system bring the rows of some clips into memory meanwhile; :class:`ShardSampler` asks for it."""
-        self.rows.read_ahead(clips)
+        return self.rows.read_ahead(clips)
 
     def preload(self) -> Cached | None:
         """Read into the cache what has room in it, along the disk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -155,8 +156,16 @@ class AlignedRows:
             self.cache.ready[slots[slots >= 0]] = 1
         return valid
 
-    def read_ahead(self, at: Int) -> None:
-        """Have the rows of some clips brought into the system's memory meanwhile, as far as they are not compressed."""
+    def read_ahead(self, at: Int) -> Event:
+        """Have the rows of some clips brought into the system's memory meanwhile, as far as they are not compressed.
+
+        Returns
+        -------
+        threading.Event
+            set when they are
+        """
+        done = Event()
+        done.set()
         if self._ahead is None or self._ahead[0] != os.getpid():
             self._ahead = os.getpid(), ReadAhead()
         if self.cache is not None:
@@ -175,7 +184,8 @@ class AlignedRows:
                 if offset >= 0:
                     path = self.store.path / "parts" / self.store.index.parts[part[first]].name
                     edges = int(start[first]) * row_bytes, int(stop[last - 1]) * row_bytes
-                    self._ahead[1].ask(path, offset + edges[0], offset + edges[1])
+                    done = self._ahead[1].ask(path, offset + edges[0], offset + edges[1])
+        return done
 
     def _read_key(self, k: int, at: Int, ids: Sequence[str], out: NDArray[Any]) -> Mask:
         info, axis = self.infos[k], self.seconds[k] if self.seconds is not None else None

@@ -7,51 +7,72 @@ import threading
 from collections import deque
 from pathlib import Path
 
-_BLOCK_BYTES = 2**22
+_BLOCK_BYTES = 2**26  # few calls: after each one the thread waits up to 5 ms until Python lets it go on
 
 
 class ReadAhead:
     """A thread that reads stretches of files and forgets them: the system keeps them. It ends when there is nothing left to do.
 
-    What is in memory already is not read. `posix_fadvise` would need no thread, but brings in single pages: half as fast.
+    What is in memory already is not read. The stretch is sent to the null device, which brings it into the system's memory
+    and copies it nowhere: for a file that is not there yet 3.3 GB/s and hardly any CPU, where `pread` has 2.8 GB/s and a core.
+    `posix_fadvise` would need no thread, but brings in single pages: 1.8 GB/s.
     """
 
     def __init__(self) -> None:
-        self._todo: deque[tuple[Path, int, int]] = deque()
+        self._todo: deque[tuple[Path, int, int, threading.Event]] = deque()
         self._lock = threading.Lock()
         self._running = False
 
-    def ask(self, path: Path, start: int, stop: int) -> None:
-        """Have ``[start, stop)`` of a file read; where the system does not tell what it has in memory, nothing is."""
+    def ask(self, path: Path, start: int, stop: int) -> threading.Event:
+        """Have ``[start, stop)`` of a file read; where the system does not tell what it has in memory, nothing is.
+
+        Returns
+        -------
+        threading.Event
+            set when that, and all that was asked before, is done, or cannot be
+        """
+        done = threading.Event()
         if not hasattr(os, "RWF_NOWAIT"):
-            return
+            done.set()
+            return done
         with self._lock:
-            self._todo.append((path, start, stop))
+            self._todo.append((path, start, stop, done))
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="extract read-ahead", daemon=True).start()
+        return done
 
     def _run(self) -> None:
-        buffer = memoryview(bytearray(_BLOCK_BYTES))
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self._work(null)
+        finally:
+            os.close(null)
+
+    def _work(self, null: int) -> None:
         while True:
             with self._lock:
                 if not self._todo:
                     self._running = False
                     return
-                path, start, stop = self._todo.popleft()
+                path, start, stop, done = self._todo.popleft()
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                _bring_in(path, start, stop, null)
             except OSError:
                 continue  # merged away, or unreadable: whoever needs the rows finds that out and says so
-            try:
-                for at in range(start, stop, _BLOCK_BYTES):
-                    size = min(_BLOCK_BYTES, stop - at)
-                    if not (_in_memory(fd, at) and _in_memory(fd, at + size - 1)):
-                        os.preadv(fd, [buffer[:size]], at)
-            except OSError:
-                continue
             finally:
-                os.close(fd)
+                done.set()
+
+
+def _bring_in(path: Path, start: int, stop: int, null: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for at in range(start, stop, _BLOCK_BYTES):
+            size = min(_BLOCK_BYTES, stop - at)
+            if not (_in_memory(fd, at) and _in_memory(fd, at + size - 1)):
+                os.sendfile(null, fd, at, size)
+    finally:
+        os.close(fd)
 
 
 def _in_memory(fd: int, at: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,8 +23,8 @@ class OnDisk(Protocol):
     def first_row(self) -> NDArray[Any]:
         """(N,) first of its rows there."""
 
-    def read_ahead(self, clips: NDArray[np.int64]) -> None:
-        """Have the rows of some clips brought into memory meanwhile."""
+    def read_ahead(self, clips: NDArray[np.int64]) -> Event:
+        """Have the rows of some clips brought into memory meanwhile; set when they are."""
 
 
 class ShardSampler:
@@ -42,7 +43,8 @@ class ShardSampler:
         at most so many clips per shard
     window_clips
         clips that are mixed; the more, the better the shuffle, and the more memory the system needs for file pages: two
-        windows of rows
+        windows of rows. The first windows of an epoch are smaller, two shards and then twice the last, so that it begins
+        before a whole window is read, and so are the last ones, because nothing is left to be read beside them
     seed
         of all epochs
     rank, world_size
@@ -57,7 +59,7 @@ class ShardSampler:
         dataset: OnDisk,
         *,
         shard_clips: int = 64,
-        window_clips: int = 1024,
+        window_clips: int = 512,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -105,10 +107,24 @@ class ShardSampler:
         share = len(self)
         mine = self._order[places[np.arange(self._rank * share, (self._rank + 1) * share) % len(places)]]
         rng = np.random.default_rng([self._seed, epoch, self._rank])
-        self._data.read_ahead(mine[: self._window])
-        for start in range(0, share, self._window):
-            ahead = mine[start + self._window : start + 2 * self._window]
-            for i, clip in enumerate(rng.permutation(mine[start : start + self._window]).tolist()):
-                if i % self._shard == 0 and i < len(ahead):
-                    self._data.read_ahead(ahead[i : i + self._shard])
+        there: dict[int, Event] = {}  # by the number of clips asked for until then
+        asked = 0
+        for start, stop in self._windows(share):
+            for i, clip in enumerate(rng.permutation(mine[start:stop]).tolist(), start):
+                if i % self._shard == 0 or i == start:
+                    until = min(share, max(stop, i + self._window))
+                    for first in range(asked, until, self._shard):
+                        last = min(first + self._shard, until)
+                        there[last] = self._data.read_ahead(mine[first:last])
+                    asked = until
+                if i == start:  # reads of single clips would only get in the way of the one long read
+                    there[min(last for last in there if last >= stop)].wait()
                 yield clip
+
+    def _windows(self, share: int) -> Iterator[tuple[int, int]]:
+        least = min(2 * self._shard, self._window)
+        start, size = 0, least
+        while start < share:
+            size = max(least, min(size, (share - start) // 2))
+            yield start, min(share, start + size)
+            start, size = start + size, min(2 * size, self._window)

@@ -10,12 +10,14 @@ import pytest
 from extract.store.training import read_ahead
 from extract.store.training.read_ahead import ReadAhead, _in_memory
 
-SIZE = 3 * read_ahead._BLOCK_BYTES
+BLOCK = 2**20
+SIZE = 3 * BLOCK
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path, monkeypatch):
     """Three blocks, none of them in memory."""
+    monkeypatch.setattr(read_ahead, "_BLOCK_BYTES", BLOCK)
     path = tmp_path / "file"
     path.write_bytes(os.urandom(SIZE))
     fd = os.open(path, os.O_RDWR)
@@ -40,15 +42,15 @@ def wait(ahead):
 def test_a_stretch_is_brought_in(file, monkeypatch):
     """The system may forget any page at any time, so what counts is what was asked of it."""
     path, _ = file
-    read, preadv = [], os.preadv
+    read, send = [], os.sendfile
     monkeypatch.setattr(read_ahead, "_in_memory", lambda fd, at: False)
-    monkeypatch.setattr(os, "preadv", lambda fd, into, at: read.append((at, preadv(fd, into, at))) or read[-1][1])
+    monkeypatch.setattr(os, "sendfile", lambda to, fd, at, size: read.append((at, send(to, fd, at, size))))
     ahead = ReadAhead()
     for _ in range(2):  # the thread ends in between
         read.clear()
         ahead.ask(path, 1000, SIZE - 1000)
         wait(ahead)
-        assert [at for at, _ in read] == list(range(1000, SIZE - 1000, read_ahead._BLOCK_BYTES))
+        assert [at for at, _ in read] == list(range(1000, SIZE - 1000, BLOCK))
         assert sum(size for _, size in read) == SIZE - 2000
 
 
@@ -57,14 +59,8 @@ def test_what_is_there_is_not_read_again(file, monkeypatch):
     os.pread(fd, SIZE, 0)
     if not all(_in_memory(fd, at) for at in range(0, SIZE, 4096)):
         pytest.skip("this machine is short of memory just now")
-    read, preadv = [], os.preadv
-
-    def counting(fd, buffers, at, flags=0):
-        if not flags:
-            read.append(at)
-        return preadv(fd, buffers, at, flags)
-
-    monkeypatch.setattr(os, "preadv", counting)
+    read = []
+    monkeypatch.setattr(os, "sendfile", lambda to, fd, at, size: read.append(at))
     ahead = ReadAhead()
     ahead.ask(path, 0, SIZE)
     wait(ahead)
@@ -75,9 +71,9 @@ def test_a_file_that_went_stops_nothing(file, tmp_path, monkeypatch):
     path, _ = file
     ahead = ReadAhead()
     ahead.ask(tmp_path / "gone", 0, 100)
-    read, preadv = [], os.preadv
+    read = []
     monkeypatch.setattr(read_ahead, "_in_memory", lambda fd, at: False)
-    monkeypatch.setattr(os, "preadv", lambda fd, into, at: read.append(at) or preadv(fd, into, at))
+    monkeypatch.setattr(os, "sendfile", lambda to, fd, at, size: read.append(at))
     ahead.ask(path, 0, 100)
     wait(ahead)
     assert read == [0]
