@@ -113,12 +113,12 @@ class ShardSampler:
             for i, clip in enumerate(rng.permutation(mine[start:stop]).tolist(), start):
                 if i % self._shard == 0 or i == start:
                     until = min(share, max(stop, i + self._window))
-                    for first in range(asked, until, self._shard):
-                        last = min(first + self._shard, until)
-                        there[last] = self._data.read_ahead(mine[first:last])
-                    asked = until
+                    while asked < until:
+                        some = mine[asked : min(asked + self._shard, until)]
+                        asked += len(some)
+                        there[asked] = self._data.read_ahead(some)
                 if i == start:  # reads of single clips would only get in the way of the one long read
-                    there[min(last for last in there if last >= stop)].wait()
+                    there[min(number for number in there if number >= stop)].wait()
                 yield clip
 
     def _windows(self, share: int) -> Iterator[tuple[int, int]]:
