@@ -204,7 +204,8 @@ def main() -> None:
                             best[name] = min(best[name], seconds)
                     print(
                         f"{'cold' if cold else 'warm':5} {batch:5} {workers:7} {best['npy']:8.2f} {best['plain']:17.2f} "
-                        f"{best['npy'] / best['plain']:7.2f} {best['shards']:18.2f} {best['npy'] / best['shards']:7.2f} {floor:10.2f}",
+                        f"{best['npy'] / best['plain']:7.2f} {best['shards']:18.2f} {best['npy'] / best['shards']:7.2f} "
+                        f"{floor:10.2f}",
                         flush=True,
                     )
         ours, theirs = total(DataLoader(data, 16, collate_fn=collate)), total(DataLoader(files, 16))
