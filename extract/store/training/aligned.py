@@ -172,7 +172,7 @@ class AlignedRows:
             slots = self.cache.slot[at]
             at = at[(slots < 0) | (self.cache.ready[slots] == 0)]
         ids = [raw.decode() for raw in self.ids[at].tolist()]
-        for key in self.store.columns.keys() & set(self.keys):
+        for key in sorted(self.store.columns.keys() & set(self.keys)):  # their order in a part
             column, found = self.store.columns[key], self.store.find_all(ids, key)
             found = found[found >= 0]
             part, start, stop = column.part[found], column.start[found], column.stop[found]
