@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -77,8 +79,9 @@ class Catalog:
     def __init__(self, path: str | Path, *, strict: bool = True) -> None:
         self.path = Path(path)
         self.strict = strict
-        self._index: Index | None = None
-        self._columns: Mapping[str, Column] = {}
+        # one attribute: numbers of clips and parts mean something only together with the index they are from
+        self._found: tuple[Index, Mapping[str, Column]] | None = None
+        self._lock, self._pid = threading.RLock(), os.getpid()
         self._broken: Broken = {}
         self._standing: dict[Kind, NDArray[np.int64]] = {}
         self.saved: Index | None = None
@@ -95,30 +98,39 @@ class Catalog:
         DamagedPart
             in strict mode, see the class
         """
-        if self._index is None:
-            self.saved = read_index(self.path)
-        known = self._index or self.saved or empty()
-        index, self._broken = scan(self.path / "parts", known, self._broken)
-        if self._broken and self.strict:
-            raise DamagedPart("\n".join(why for _, why in self._broken.values()))
-        if index is not self._index:
-            self._index = index
-            self._columns = {key: live(column) for key, column in index.columns.items()}
-            self._standing = {}
+        with self.alone():
+            if self._found is None:
+                self.saved = read_index(self.path)
+            known = self._found[0] if self._found else self.saved or empty()
+            index, self._broken = scan(self.path / "parts", known, self._broken)
+            if self._broken and self.strict:
+                raise DamagedPart("\n".join(why for _, why in self._broken.values()))
+            if self._found is None or index is not known:
+                self._found = index, {key: live(column) for key, column in index.columns.items()}
+                self._standing = {}
+
+    def alone(self) -> threading.RLock:
+        """``with store.alone():`` keeps other threads of this process from reading, or looking at the parts, meanwhile."""
+        if self._pid != os.getpid():  # forked, perhaps while a thread that is not here held it
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        return self._lock
+
+    def now(self) -> tuple[Index, Mapping[str, Column]]:
+        """The index, and its columns with one entry per clip; of one moment."""
+        if self._found is None:
+            self.refresh()
+        assert self._found is not None
+        return self._found
 
     @property
     def index(self) -> Index:
         """The arrays behind it all."""
-        if self._index is None:
-            self.refresh()
-        assert self._index is not None
-        return self._index
+        return self.now()[0]
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """By key, one entry per clip, sorted by clip."""
-        assert self.index is not None  # which fills them
-        return self._columns
+        return self.now()[1]
 
     def parts(self) -> tuple[Path, ...]:
         """Every sealed part and piece that is read, by name."""
@@ -192,8 +204,9 @@ class Catalog:
 
     def find(self, clip_id: str, key: str) -> int:
         """The number of a clip's entry in ``columns[key]``; -1 where it has no rows."""
-        column = self.columns.get(key)
-        rank = self.index.rank(clip_id) if column is not None else -1
+        index, columns = self.now()
+        column = columns.get(key)
+        rank = index.rank(clip_id) if column is not None else -1
         if column is None or rank < 0:
             return -1
         at = int(np.searchsorted(column.clip, np.int32(rank)))  # another type would convert the whole column
@@ -201,7 +214,8 @@ class Catalog:
 
     def find_all(self, clip_ids: Sequence[str], key: str) -> NDArray[np.int64]:
         """The numbers of the clips' entries in ``columns[key]``; -1 where one has no rows."""
-        clip, ranks = self.columns[key].clip, self.index.ranks(clip_ids)
+        index, columns = self.now()
+        clip, ranks = columns[key].clip, index.ranks(clip_ids)
         at = np.minimum(np.searchsorted(clip, ranks.astype(np.int32)), len(clip) - 1)
         return np.where((ranks >= 0) & (clip[at] == ranks), at, -1)
 

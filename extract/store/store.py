@@ -53,7 +53,7 @@ class Store(Catalog):
     """The features of a manifest, by clip id and key.
 
     A store may be pickled, forked and read while a run writes to it: the rows of a clip never change, only the file they
-    lie in. Every process opens the parts for itself, when it first reads from them.
+    lie in. Every process opens the parts for itself, when it first reads from them; threads of one process take turns.
 
     Parameters
     ----------
@@ -277,13 +277,15 @@ class Store(Catalog):
 
     def _steady(self, read: Callable[[], T]) -> T:
         """Read, and look at the store again where a run has put other files under the names meanwhile."""
-        for _ in range(8):
-            try:
-                return read()
-            except Changed:
-                self.refresh()
+        with self.alone():
+            for _ in range(8):
+                try:
+                    return read()
+                except Changed:
+                    self.refresh()
         raise StoreError(f"{self.path} changes faster than it can be read; is something rewriting it?")
 
     def close(self) -> None:
         """Close the parts that this process has open; reading opens them again."""
-        self._files.close()
+        with self.alone():
+            self._files.close()

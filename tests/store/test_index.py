@@ -110,7 +110,7 @@ class Model:
 
 def catalog_of(index, folder):
     catalog = Catalog(folder)
-    catalog._index, catalog._columns = index, {key: live(column) for key, column in index.columns.items()}
+    catalog._found = index, {key: live(column) for key, column in index.columns.items()}
     return catalog
 
 

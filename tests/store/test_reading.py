@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -229,6 +231,17 @@ def test_other_processes_read_the_same(made, method):
         found = pool.starmap_async(store.rows, names).get(timeout=120)
     assert all(equal(each, rows[name]) for each, name in zip(found, names, strict=True))
     assert len(pickle.dumps(store)) < 1000
+
+
+def test_threads_read_the_rows_they_ask_for(made, monkeypatch):
+    """With few files open, one thread's part is closed while another reads from it."""
+    monkeypatch.setattr(access, "OPEN_FILES", 1)
+    store, rows = made
+    names = sorted(rows) * 20
+    random.Random(0).shuffle(names)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda name: store.rows(*name), names))
+    assert all(equal(each, rows[name]) for each, name in zip(found, names, strict=True))
 
 
 def test_a_part_cut_short_is_named(content, tmp_path):
