@@ -25,11 +25,14 @@ COMMANDS = {
     "compare": "Do the features of two stores match: cosine, differences, worst clips.",
     "report": "One page that shows a store at a glance.",
     "store": "Pack, merge, split, convert, view a store; remove from it.",
+    "parse": "Train and use parsers on a store: which events, when, heard or seen.",
     "backbones": "The zoo: list, show, fetch, check.",
     "recipes": "What a dataset needs, by name.",
     "demo": "Make a small labelled set of clips here; no download.",
     "bench": "Speed of each stage against the floor, on this machine.",
 }
+_ABOVE = {"parse": "pipelines.parsing.commands.parse"}
+"""Commands of packages that lie above this one."""
 
 
 class _Late(click.Group):
@@ -42,7 +45,7 @@ class _Late(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
-        command = getattr(importlib.import_module(f"extract.commands.{name}"), name)
+        command = getattr(importlib.import_module(_ABOVE.get(cmd_name, f"extract.commands.{name}")), name)
         assert isinstance(command, click.Command)
         return command
 

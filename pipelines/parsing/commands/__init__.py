@@ -1,0 +1,1 @@
+"""``extract parse``: one file per subcommand."""
