@@ -133,13 +133,21 @@ class Network(nn.Module):
 
 
 def train_loader(folder: Path, items: Sequence[Item], workers: int = TRAIN_WORKERS) -> DataLoader[dict[str, Tensor]]:
-    return DataLoader(PerClipFiles(folder, items), BATCH, shuffle=True, num_workers=workers)
+    return _loader(folder, items, BATCH, True, workers)
 
 
 def evaluation_loader(
     folder: Path, items: Sequence[Item], workers: int = EVALUATION_WORKERS
 ) -> DataLoader[dict[str, Tensor]]:
-    return DataLoader(PerClipFiles(folder, items), 1, shuffle=False, num_workers=workers)
+    return _loader(folder, items, 1, False, workers)
+
+
+def _loader(
+    folder: Path, items: Sequence[Item], batch: int, shuffle: bool, workers: int
+) -> DataLoader[dict[str, Tensor]]:
+    # workers are forked, as under Linux when that code was written; spawned ones would take seconds to begin
+    how = "fork" if workers else None
+    return DataLoader(PerClipFiles(folder, items), batch, shuffle, num_workers=workers, multiprocessing_context=how)
 
 
 def optimiser(network: Network) -> torch.optim.Adam:

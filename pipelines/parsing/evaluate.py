@@ -31,12 +31,12 @@ class Predicted:
     score: NDArray[np.float32] | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For an ``.npz``: ids and float16 numbers."""
+        """For an ``.npz``: ids and float32 numbers, so that whoever scores them finds the scores of the run."""
         found: dict[str, NDArray[Any]] = {"ids": np.array(self.ids, np.str_)}
         if self.probabilities is not None:
-            found |= {name: each.astype(np.float16) for name, each in self.probabilities._asdict().items()}
+            found |= {name: each.astype(np.float32) for name, each in self.probabilities._asdict().items()}
         if self.score is not None:
-            found["score"] = self.score.astype(np.float16)
+            found["score"] = self.score.astype(np.float32)
         return found
 
 

@@ -31,7 +31,7 @@ def trained(folder: Path) -> tuple[Config, nn.Module, dict[str, Any]]:
     """
     config, told = read_config(folder)
     tensors, of = read_weights(folder / run_folder.BEST)
-    if of.get("config") != config.digest():
+    if of.get("config") != told.get("digest"):
         raise PlanError(f"{folder / run_folder.BEST} is of another run than {folder / run_folder.CONFIG}; train again")
     model = build(config, len(told["classes"]), told["dims"])
     load_into(model, tensors, folder / run_folder.BEST)

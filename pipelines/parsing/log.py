@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from extract.store.sink import unwritable
 from pipelines.parsing.run_folder import LOG, read_table, write_table
 
 TENSORBOARD = "tensorboard"
@@ -38,18 +40,30 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             folder = self._path.parent / TENSORBOARD
-            self._board = SummaryWriter(str(folder), purge_step=epochs)
+            with _written(folder):
+                self._board = SummaryWriter(str(folder), purge_step=epochs)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one epoch."""
         self._rows.append(dict(row))
         write_table(self._path, self._rows)
         if self._board is not None:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    self._board.add_scalar(name, value, row["epoch"])
+            with _written(self._path.parent / TENSORBOARD):
+                for name, value in row.items():
+                    if isinstance(value, int | float) and name != "epoch":
+                        self._board.add_scalar(name, value, row["epoch"])
 
     def close(self) -> None:
         """Have TensorBoard's file written."""
         if self._board is not None:
-            self._board.close()
+            with _written(self._path.parent / TENSORBOARD):
+                self._board.close()
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """TensorBoard's errors as ours: it writes by itself, and stops at a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, 0, error) from error

@@ -22,7 +22,7 @@ from pipelines.parsing.losses import location_loss, mil_loss
 from pipelines.parsing.metrics import binarise, score
 from pipelines.parsing.mtsm import mtsm_loss
 from pipelines.parsing.networks import build
-from pipelines.parsing.noise import estimate, load_ratios, save_ratios
+from pipelines.parsing.noise import estimate, load_ratios
 from pipelines.parsing.outputs import Located, pool
 
 
@@ -119,7 +119,7 @@ def make_objective(config: Config, splits: Mapping[str, Split], classes: Sequenc
         return Objective(config, train, tuple(classes), labelled)
     path = folder / run_folder.NOISE
     if not path.exists():
-        save_ratios(path, _estimated(config, splits, len(classes)))
+        run_folder.write_arrays(path, _estimated(config, splits, len(classes))._asdict())
     return Objective(config, train, tuple(classes), labelled, load_ratios(path, len(classes)))
 
 

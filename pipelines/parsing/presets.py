@@ -79,22 +79,22 @@ def changed(config: Config, settings: Mapping[str, str]) -> Config:
     PlanError
         a value of the wrong kind
     """
+    values: dict[str, Any] = {}
     for name, text in settings.items():
         outer, _, inner = name.partition(".")
         if outer not in {each.name for each in fields(Config)}:
             raise nearest(outer, [each.name for each in fields(Config)], "setting")
-        there = getattr(config, outer)
+        there = values.get(outer, getattr(config, outer))
         if isinstance(there, Mtsm | Denoising):
             names = [each.name for each in fields(there)]
             if inner not in names:
                 raise nearest(inner, names, f"setting of {outer}")
-            value: Any = replace(there, **{inner: _read(text, getattr(there, inner), name)})
+            values[outer] = replace(there, **{inner: _read(text, getattr(there, inner), name)})
         elif inner:
             raise PlanError(f"{name}: {outer} has no settings of its own; give {outer}=VALUE")
         else:
-            value = _read(text, there, name)
-        config = replace(config, **{outer: value})
-    return config
+            values[outer] = _read(text, there, name)
+    return replace(config, **values)
 
 
 def _read(text: str, like: Any, name: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from pipelines.parsing.published_scores import OFFICIAL_DATA, PUBLISHED_INTERFERENCE, beside
+from pipelines.parsing.published_scores import COMPUTED, PUBLISHED_INTERFERENCE, beside
 from pipelines.parsing.tables import METRICS, PARTS, Cell, Number, cells, remark_on
 from pipelines.parsing.told import SUBSETS, RunTold, interference_of, mapping, number, percents
 
@@ -102,7 +102,7 @@ def _score_table(
         note = "; ".join(
             [*([f"chosen on {each.selection}"] if each.selection else []), *([each.note] if each.note else [])]
         )
-        kind = "trivial" if each.source == OFFICIAL_DATA else "published"
+        kind = "trivial" if each.source in COMPUTED else "published"
         rows.append(ScoreRow(each.name, kind, cells(each.scores(), names), each.source, note))
     remarks = tuple(remark for row in rows if (remark := remark_on(row.name, row.cells, names)))
     return ScoreTable(subset.replace("_", "-"), heads, tuple(rows), remarks)

@@ -13,17 +13,21 @@ import numpy as np
 import torch
 
 from extract.errors import PlanError
+from extract.store.merge import sweep_tmp
+from extract.store.runs import Lock
 from pipelines.parsing import metrics, run_folder
 from pipelines.parsing.config import Config
 from pipelines.parsing.data import Split
 from pipelines.parsing.evaluate import Predicted, everything, parsed, predict
 from pipelines.parsing.loaded import Loaded, load
+from pipelines.parsing.log import TENSORBOARD
 from pipelines.parsing.networks import device_of
 from pipelines.parsing.presets import as_dict, from_dict
 from pipelines.parsing.train import Trained, train
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 SPLITS = ("train", "val", "test")
+LOCK = "lock"
 SELECTIONS = {
     "val": "best epoch on the validation split",
     "test": "TEST-SELECTED: best epoch on the test split, as some published protocols do",
@@ -74,6 +78,8 @@ def run(
     ------
     PlanError
         the folder is of another run
+    StoreBusy
+        another process is at this run
     ExtractError
         the store cannot serve it
     """
@@ -81,17 +87,19 @@ def run(
     loaded = loaded or load(config, store, SPLITS)
     run_folder.make_folder(folder)
     _claim(folder, config, loaded)
-    trained = train(
-        config, loaded.splits, loaded.task.classes, folder, device=device, on_epoch=on_epoch, stopping=stopping
-    )
-    scored = {}
-    for name in ("val", "test"):
-        split = loaded.splits.get(name)
-        if split is None or (split.truth is None and split.event is None):
-            continue
-        found = predict(trained.model, split.to(device), precision=config.precision)
-        scored[name] = _scored(found, split, config, loaded, trained, folder)
-    run_folder.write_json(folder / run_folder.SCORES, scored)
+    with Lock(folder):
+        sweep_tmp(folder)
+        trained = train(
+            config, loaded.splits, loaded.task.classes, folder, device=device, on_epoch=on_epoch, stopping=stopping
+        )
+        scored = {}
+        for name in ("val", "test"):
+            split = loaded.splits.get(name)
+            if split is None or (split.truth is None and split.event is None):
+                continue
+            found = predict(trained.model, split.to(device), precision=config.precision)
+            scored[name] = _scored(found, split, config, loaded, trained, folder)
+        run_folder.write_json(folder / run_folder.SCORES, scored)
     return Ran(folder, scored, trained.epoch, trained.epochs, trained.finished, tuple(loaded.notes()))
 
 
@@ -99,7 +107,8 @@ def _scored(
     found: Predicted, split: Split, config: Config, loaded: Loaded, trained: Trained, folder: Path
 ) -> dict[str, Any]:
     run_folder.write_arrays(run_folder.predictions_path(folder, split.name), found.arrays())
-    if split.name == "test" or not (folder / run_folder.CLASSES).exists():
+    test = loaded.splits["test"]
+    if split is test or (test.truth is None and test.event is None):
         run_folder.write_table(folder / run_folder.CLASSES, class_rows(found, split, config, loaded.task.classes))
     told = everything(found, split, config, loaded.labels)
     return told | {"selection": SELECTIONS[config.select], "epoch": trained.epoch, "epochs": trained.epochs}
@@ -132,13 +141,15 @@ def _claim(folder: Path, config: Config, loaded: Loaded) -> None:
     """Write ``config.json``, or see that the one there is of the same run."""
     path = folder / run_folder.CONFIG
     told = described(config, loaded)
-    if not path.exists():
-        if any(folder.iterdir()):
-            raise PlanError(f"{folder} is not empty and holds no run; give another folder with -o")
+    # a kill may have left what was to become config.json
+    names = {each.name for each in folder.iterdir() if not each.name.startswith(f".{path.name}.")}
+    there = run_folder.read_json(path) if path.name in names else {}
+    if names and not {"config", "keys"} <= there.keys():
+        raise PlanError(f"{folder} is not empty and holds no run; give another folder with -o")
+    if names <= {path.name, LOCK, TENSORBOARD}:  # nothing was trained yet
         run_folder.write_json(path, told)
         return
-    there = run_folder.read_json(path)
-    for name in ("config", "keys", "classes", "labels"):
+    for name in ("config", "keys", "classes", "labels", "clips"):
         if there.get(name) != told[name]:
             raise PlanError(
                 f"{folder} holds a run with other {_difference(there.get(name), told[name], name)}; give another folder with -o"
@@ -176,6 +187,7 @@ def described(config: Config, loaded: Loaded) -> dict[str, Any]:
         "clips": {name: [len(split), split.asked] for name, split in loaded.splits.items()},
         "labels": loaded.labels,
         "selection": SELECTIONS[config.select],
+        "digest": config.digest(),
         "config": in_json(config),
         "versions": {
             "python": platform.python_version(),
@@ -195,7 +207,14 @@ def run_seeds(
     -------
     dict
         what ``seeds.json`` holds: by split and metric, mean, std (of the sample) and values
+
+    Raises
+    ------
+    PlanError
+        the folder holds something else, such as a single run
     """
+    if folder.exists() and any(folder.iterdir()) and not any(run_folder.seed_folders(folder)):
+        raise PlanError(f"{folder} is not empty and holds no runs of several seeds; give another folder with -o")
     loaded = load(config, store, SPLITS)
     ran = [
         run(replace(config, seed=seed), store, folder / f"seed-{seed}", device=device, on_epoch=on_epoch, loaded=loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, told: Mapping[str, Any]) -> None:
-    """Write a JSON file whole, its keys in the order given."""
-    write_bytes(path, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write a JSON file whole, its keys in the order given; nan, which JSON has no word for, becomes null."""
+    write_bytes(path, (json.dumps(_strict(told), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def _strict(told: Any) -> Any:
+    if isinstance(told, Mapping):
+        return {name: _strict(each) for name, each in told.items()}
+    if isinstance(told, list | tuple):
+        return [_strict(each) for each in told]
+    return None if isinstance(told, float) and math.isnan(told) else told
 
 
 def read_json(path: Path) -> dict[str, Any]:

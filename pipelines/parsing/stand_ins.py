@@ -23,6 +23,7 @@ from pipelines.parsing.scenes import Drawn, Float, Int, Scene
 SOURCE = "synthetic"
 LATENT = 64
 """Numbers that a second is made of, before they are spread over the numbers of a feature."""
+_SCALE = 0.5  # so that VGGish and ResNet-152 have about the mean and the maximum that they really have
 _ZEROS = {"audio": 0.6, "visual": 0.3}
 _BLOCK = 4
 _OWN = {"audio": ((0, 1), (2, 3)), "visual": ((0, 2), (1, 3))}
@@ -212,8 +213,8 @@ def features(drawn: Drawn, of: StandIn, scene: Scene, classes: int, seed: int, s
         variance += 1
     # the same for all clips, so not from their generator
     mix = np.random.default_rng([seed, 4, *name]).standard_normal((LATENT, of.dims[-1]), np.float32)
-    found: Float = rows @ (mix / np.float32(math.sqrt(LATENT)))
-    found -= np.float32(NormalDist(0, math.sqrt(variance)).inv_cdf(of.zeros))
+    found: Float = rows @ (mix * np.float32(_SCALE / math.sqrt(LATENT)))
+    found -= np.float32(_SCALE * NormalDist(0, math.sqrt(variance)).inv_cdf(of.zeros))
     return np.maximum(found, 0, out=found).reshape(clips, -1, *of.dims)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from extract.errors import PlanError
 from pipelines.parsing import run_folder
 from pipelines.parsing.config import Config
-from pipelines.parsing.evaluate import headline
+from pipelines.parsing.evaluate import check_labels, headline
 from pipelines.parsing.loaded import Loaded, load
 from pipelines.parsing.presets import changed
 from pipelines.parsing.run import SPLITS, run
@@ -61,18 +61,22 @@ def sweep(
     ------
     PlanError
         a setting without values, or one that changes what is read from the store
+    StoreError
+        there are no labels with times for val
     """
     for name, values in grid.items():
         if not all(values) or len(set(values)) < len(values):
             raise PlanError(f"--grid {name}={','.join(values)}: give each value once, such as lr=1e-4,3e-4")
         if name in FEATURES:
             raise PlanError(f"--grid {name}: `extract collocate` searches over features; a sweep is over settings")
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    configs = [changed(config, settings) for settings in every]
     loaded = load(config, store, SPLITS)
+    check_labels(loaded.splits["val"])
     run_folder.make_folder(folder)
     rows = []
-    for values in itertools.product(*grid.values()):
-        settings = dict(zip(grid, values, strict=True))
-        rows.append(settings | _runs(changed(config, settings), store, folder, settings, seeds, device, loaded, on_run))
+    for settings, one in zip(every, configs, strict=True):
+        rows.append(settings | _runs(one, store, folder, settings, seeds, device, loaded, on_run))
         run_folder.write_table(folder / TABLE, rows)
     rows.sort(key=lambda row: -row["val_mean"])
     run_folder.write_table(folder / TABLE, rows)

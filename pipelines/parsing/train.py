@@ -112,22 +112,25 @@ def train(
     told.keep(progress.done)
     saved_at = time.monotonic()
     stopped = False
-    while progress.done < config.epochs and not stopped:
+    while not stopped and not _over(config, progress):
         row = _epoch(config, objective, model, optimizer, progress.done)
         row |= _judged(config, model, splits, progress)
         told.add(row)
         on_epoch(row)
         progress.done += 1
         stopped = stopping()
-        if stopped or progress.done == config.epochs or time.monotonic() - saved_at >= save_every_s:
+        if stopped or _over(config, progress) or time.monotonic() - saved_at >= save_every_s:
             _save(folder, model, optimizer, progress, config)
             saved_at = time.monotonic()
-        if config.patience and progress.done - 1 - progress.best_epoch >= config.patience:
-            _save(folder, model, optimizer, progress, config)
-            break
     told.close()
     load_into(model, progress.weights, folder / run_folder.BEST)
-    return Trained(model, progress.best_epoch, progress.done, not stopped or progress.done == config.epochs)
+    return Trained(model, progress.best_epoch, progress.done, _over(config, progress))
+
+
+def _over(config: Config, progress: Progress) -> bool:
+    """Whether all epochs are done, or too many without a better one."""
+    waited = progress.done - 1 - progress.best_epoch
+    return progress.done == config.epochs or bool(config.patience and waited >= config.patience)
 
 
 def rate(config: Config, epoch: int) -> float:

@@ -17,11 +17,14 @@ from extract.errors import LayoutMismatch, PlanError
 from pipelines.parsing.run_folder import BEST, write_bytes
 
 ADAM = ("exp_avg", "exp_avg_sq", "step")
+HEADER = "parser"
+"""The one entry of a file's header: JSON."""
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     """Write tensors and what there is to say of them, whole or not at all."""
-    header = {name: json.dumps(value) for name, value in told.items()}
+    # safetensors writes several entries of its header in an order that differs from run to run
+    header = {HEADER: json.dumps(told)}
     write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, header))
 
 
@@ -38,7 +41,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-            return tensors, {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return tensors, json.loads((file.metadata() or {}).get(HEADER, "{}"))
     except (SafetensorError, ValueError) as error:
         raise PlanError(
             f"{path} is damaged or no safetensors file: {error}; train again, or give another file"

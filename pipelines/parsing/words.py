@@ -24,14 +24,21 @@ def shown(scores: Mapping[str, Mapping[str, Any]]) -> str:
     for split, told in scores.items():
         over = f"{told['clips']:,} of {told['of']:,} clips"
         rows[f"{split} ({over})"] = told
-        rows |= {f"  {_SUBSETS[name]} ({told[name]['clips']})": told[name] for name in _SUBSETS if name in told}
+        rows |= {
+            f"  {split}, {_SUBSETS[name]} ({told[name]['clips']})": told[name] for name in _SUBSETS if name in told
+        }
     if not rows:
         return "nothing was scored: the store has no labels with times for val or test"
     lines.append(table(rows).rstrip())
     for split, told in scores.items():
         if "interference" in told:
             leaks = told["interference"]
-            parts = [f"{word} {leaks[name]:.1f} (N {leaks[f'{name}_clips']})" for name, word in _LEAKS.items()]
+            parts = [
+                f"{word} {leaks[name]:.1f} (N {leaks[f'{name}_clips']})"
+                if leaks[f"{name}_clips"]
+                else f"{word} - (N 0)"
+                for name, word in _LEAKS.items()
+            ]
             lines.append(f"{split} interference, lower is better: {', '.join(parts)}")
     last = list(scores.values())[-1]
     for name in ("gate", "labels", "selection"):

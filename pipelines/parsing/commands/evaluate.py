@@ -45,9 +45,12 @@ def evaluate(
     if (run is None) == (checkpoint is None):
         raise PlanError("give the folder of a run, or --checkpoint FILE with --store")
     if run is not None:
-        given = [name for name in ("model", "loss", "epochs", "lr", "settings") if options[name]]
+        given = [
+            name for name, value in options.items() if name not in ("gate", "task") and value not in (None, "", ())
+        ]
         if given:
-            raise PlanError(f"--{given[0]} is for a --checkpoint; a run has its own")
+            name = "set" if given[0] == "settings" else given[0]
+            raise PlanError(f"--{name} is for a --checkpoint; a run has its own")
         told, notes = evaluate_run(run, store=store, split=split, gate=options["gate"] or "", device=device)
     else:
         assert checkpoint is not None

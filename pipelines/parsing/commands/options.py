@@ -91,7 +91,7 @@ def make_config(task: str, audio: str, visual: str, clip: str, seed: int = 0, **
     return changed(Config(**values), settings)
 
 
-def read_settings(texts: tuple[str, ...]) -> dict[str, str]:
+def read_settings(texts: tuple[str, ...], option: str = "--set") -> dict[str, str]:
     """``NAME=VALUE`` texts as a dict.
 
     Raises
@@ -103,8 +103,8 @@ def read_settings(texts: tuple[str, ...]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise PlanError(f"--set {text!r} must be NAME=VALUE, such as heads=2")
+            raise PlanError(f"{option} {text!r} must be NAME=VALUE, such as heads=2")
         if name in found:
-            raise PlanError(f"--set gives {name} twice; give it once")
+            raise PlanError(f"{option} gives {name} twice; give it once")
         found[name] = value
     return found

@@ -30,7 +30,7 @@ def sweep(store: Path, grid: tuple[str, ...], seeds: int, out: Path, device: str
     """  # noqa: D301 - click's paragraph mark
     from pipelines.parsing import sweep as sweeping
 
-    values = {name: tuple(text.split(",")) for name, text in read_settings(grid).items()}
+    values = {name: tuple(text.split(",")) for name, text in read_settings(grid, "--grid").items()}
     told = sweeping.sweep(make_config(**options), store, out, values, seeds=seeds, device=device, on_run=click.echo)
     click.echo(sweeping.ranked(told))
     click.echo(f"table {out / sweeping.TABLE}")

@@ -28,22 +28,25 @@ def train(store: Path, seeds: int, out: Path, device: str, **options: Any) -> No
     """Train a parser on STORE's training split, choose the epoch on its validation split, score both that and its test split.
 
     The settings are those the model was published with, unless given. Equal commands give equal bits on the CPU of one
-    machine. Ctrl-C stops after the epoch; the same command goes on.
+    machine. Ctrl-C stops after the epoch (with --seeds: at once); the same command goes on.
     """
     from pipelines.parsing import run as running
     from pipelines.parsing.page import write_page
+    from pipelines.parsing.run_folder import seed_folders
     from pipelines.parsing.told import read_run
     from pipelines.parsing.words import over_seeds, shown
 
     config = make_config(**options)
+    if seeds > 1:
+        told = running.run_seeds(config, store, out, seeds, device=device, on_epoch=_say)
+        click.echo(over_seeds(told))
+        for each in seed_folders(out):
+            write_page(each, read_run(each))
+        click.echo(f"page {write_page(out, read_run(out))}")
+        return
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number) if not asked else sys.exit(130))
     try:
-        if seeds > 1:
-            told = running.run_seeds(config, store, out, seeds, device=device, on_epoch=_say)
-            click.echo(over_seeds(told))
-            click.echo(f"page {write_page(out, read_run(out))}")
-            return
         ran = running.run(config, store, out, device=device, on_epoch=_say, stopping=lambda: bool(asked))
     finally:
         signal.signal(signal.SIGINT, before)

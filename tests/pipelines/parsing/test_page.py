@@ -152,6 +152,10 @@ def test_curves_of_a_short_or_odd_log() -> None:
     assert one.legend == (("all", "h1 d0", 2.5),)
     (gap,) = charts(Table(("epoch", "loss"), (("0", "1"), ("1", "nan"), ("2", ""), ("3", "4"))))
     assert gap.svg.count("L") == 1
+    rows = (("0", "plain", "4"), ("1", "swap", "1"), ("2", "plain", "2"))
+    (two,) = charts(Table(("epoch", "kind", "loss"), rows))
+    assert two.legend == (("all, plain", "h1 d0", 2.0), ("all, swap", "h1 d1", 1.0))
+    assert two.svg.count("<circle") == two.svg.count('class="line"') == 1
     (flat,) = charts(Table(("epoch", "val_accuracy"), (("0", "50"), ("1", "50"))))
     assert flat.title == "Validation, accuracy (%)"
 
