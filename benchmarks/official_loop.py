@@ -219,7 +219,7 @@ def evaluate(
 
 def means(scores: np.ndarray) -> dict[str, float]:
     """Percent, over clips; Type@AV is the mean of the first three."""
-    told = {}
+    told: dict[str, float] = {}
     for level, row in zip(("segment", "event"), scores.mean(axis=0) * 100, strict=True):
         told |= {f"{level}_{name}": row[i] for i, name in enumerate(("audio", "visual", "audio_visual", "event"))}
         told[f"{level}_type"] = row[:3].mean()

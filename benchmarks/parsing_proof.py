@@ -22,7 +22,7 @@ from pipelines.parsing.commands.options import make_config
 from pipelines.parsing.loaded import load
 from pipelines.parsing.metrics import Parse
 from pipelines.parsing.run import run
-from pipelines.parsing.synthetic.make import make_synthetic
+from pipelines.parsing.synthetic import make_synthetic
 
 AVVP: dict[str, dict[str, Any]] = {
     "han": {},
@@ -64,7 +64,9 @@ def main() -> None:
             continue
         store = args.folder / task
         size = args.clips if task == "avvp" else args.ave_clips
-        make_synthetic(store, task, clips=size, rows_per_second=1) if task == "avvp" else make_synthetic(store, task, clips=size)
+        make_synthetic(store, task, clips=size, rows_per_second=1) if task == "avvp" else make_synthetic(
+            store, task, clips=size
+        )
         base = {"task": task, "audio": "", "visual": "", "clip": "r2plus1d_18" if task == "avvp" else ""}
         trivial(store, base)
         for name in names:
@@ -76,7 +78,9 @@ def main() -> None:
     print(f"numbers in {out}")
 
 
-def one(args: argparse.Namespace, store: Path, base: dict[str, Any], name: str, more: dict[str, Any], seed: int) -> dict[str, float]:
+def one(
+    args: argparse.Namespace, store: Path, base: dict[str, Any], name: str, more: dict[str, Any], seed: int
+) -> dict[str, float]:
     """Test scores and interference of one run."""
     epochs = args.epochs if base["task"] == "avvp" else args.ave_epochs
     # one schedule for all, so that only the method differs: the published rate of the plain HAN, a drop after two thirds
@@ -86,7 +90,9 @@ def one(args: argparse.Namespace, store: Path, base: dict[str, Any], name: str, 
     if name == "jomold":
         same = {"lr": 5e-4, "batch": 64, "gate": "global"}
         settings += (f"denoising.estimator_epochs={epochs}", "denoising.estimator_batch=64")
-    config = make_config(**base, **options, **same, seed=seed, epochs=epochs, precision=args.precision, settings=settings)
+    config = make_config(
+        **base, **options, **same, seed=seed, epochs=epochs, precision=args.precision, settings=settings
+    )
     where = args.folder / "runs" / f"{name}-{config.digest()}"
     path = where / "scores.json"
     if not path.exists():
@@ -105,7 +111,9 @@ def trivial(store: Path, base: dict[str, Any]) -> None:
         assert split.event is not None
         truth = split.event.numpy()
         background = len(split.weak[0]) - 1
-        print(f"trivial: background everywhere: accuracy {metrics.accuracy(np.full_like(truth, background), truth):.2f}")
+        print(
+            f"trivial: background everywhere: accuracy {metrics.accuracy(np.full_like(truth, background), truth):.2f}"
+        )
         return
     nothing = np.zeros_like(split.truth.audio)
     speech = nothing.copy()

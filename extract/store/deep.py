@@ -192,6 +192,9 @@ def _network(info: KeyInfo, identity: Mapping[str, Any], fed: Fed | None) -> Ite
     if "imported" in identity:
         yield "was imported; how it was computed is not known", "note"
         return
+    if identity.get("source") == "synthetic":
+        yield "is synthetic: made from drawn labels, no network saw or heard anything", "note"
+        return
     yield from _weights(str(identity.get("weights", "not named")), backbone)
     if fed is not None:
         described = [[describe_view(view) for view in views] for views in (backbone.views, *fed(backbone))]

@@ -15,6 +15,7 @@ from torch import nn
 from extract.errors import StoreError
 from pipelines.parsing import interference, metrics
 from pipelines.parsing.config import Config
+from pipelines.parsing.cpu import quick
 from pipelines.parsing.data import Split
 from pipelines.parsing.metrics import Parse, Probabilities
 from pipelines.parsing.outputs import Located, Parsed, pool
@@ -53,7 +54,7 @@ def predict(model: nn.Module, split: Split, *, precision: str = "float32", **opt
     device = str(split.weak.device)
     found: list[Sequence[NDArray[np.float32]]] = []
     located = False
-    with torch.inference_mode(), autocast(device, precision):
+    with quick(device), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(split), AT_ONCE):
             features = {slot: data[start : start + AT_ONCE] for slot, data in split.features.items()}
             told = model(**features, **options)

@@ -66,6 +66,7 @@ def evaluate_run(
     config = replace(config, **other)
     labels = tuple(label for label in told["classes"] if label != BACKGROUND)
     loaded = load(config, store or Path(told["store"]), [split], classes=labels)
+    check_dims(loaded.splits[split], told["dims"])
     notes = loaded.notes()
     for slot, key in loaded.keys.items():
         if key != told["keys"][slot]:
@@ -85,7 +86,6 @@ def evaluate_checkpoint(
 
 def _judged(model: nn.Module, config: Config, loaded: Loaded, split: str, device: str) -> dict[str, Any]:
     device = device_of(device)
-    check_dims(loaded.splits[split], {slot: getattr(model, slot) for slot in loaded.keys})
     chosen = loaded.splits[split].to(device)
     found = predict(model.to(device), chosen, precision=config.precision)
     return everything(found, chosen, config, loaded.labels)

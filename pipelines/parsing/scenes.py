@@ -60,8 +60,8 @@ class Scene:
     counts
         AVVP: probabilities of 1, 2, ... classes per clip, 4 at most; their sum is 1. A clip of AVE has one
     whole
-        probability that an event lasts the whole clip; otherwise all shorter lengths are equally likely. AVVP's shifted
-        events never do
+        probability that an event lasts the whole clip; otherwise all shorter lengths are equally likely. Shifted events of AVVP
+        never do
     shift_s
         AVVP: the most seconds by which a shifted event is seen before or after it is heard
     loudness
@@ -117,7 +117,7 @@ class Drawn:
     Parameters
     ----------
     label
-        (N, M) int64: the class; -1: nothing here
+        (N, M) int64: the class; -1: nothing here, and its spans are 0, 0
     span_s
         (N, M, 2, 2) int64: by modality (0 heard, 1 seen), ``[onset, offset)``; 0, 0 where it is not
     loudness

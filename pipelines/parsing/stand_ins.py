@@ -202,8 +202,10 @@ def features(drawn: Drawn, of: StandIn, scene: Scene, classes: int, seed: int, s
     if len(of.dims) > 1:
         inside = _inside(drawn.place, of.dims, scene.extent)
         strong = (strong[:, :, None] * inside[:, None]).reshape(clips, scene.seconds * cells, -1)
-    prototype = prototypes(classes, of)[drawn.label] * (drawn.label >= 0)[..., None]
-    rows = (np.float32(of.strength) * (strong @ prototype)).reshape(clips, scene.seconds, cells, LATENT)
+    # a label of -1 takes the last prototype, nothing of it: its span is empty
+    rows = (np.float32(of.strength) * (strong @ prototypes(classes, of)[drawn.label])).reshape(
+        clips, scene.seconds, cells, LATENT
+    )
     rows += np.float32(of.background) * rng.standard_normal((clips, 1, cells, LATENT), np.float32)
     rows += rng.standard_normal(rows.shape, np.float32)
     variance = 1 + of.background**2

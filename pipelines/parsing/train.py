@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from extract.errors import PlanError
 from pipelines.parsing import log, run_folder
 from pipelines.parsing.config import Config
+from pipelines.parsing.cpu import quick
 from pipelines.parsing.data import Split
 from pipelines.parsing.evaluate import autocast, check_labels, headline, predict, scores
 from pipelines.parsing.networks import build
@@ -100,7 +101,20 @@ def train(
     if config.select != "last":
         check_labels(splits[config.select])
     splits = {name: split.to(device) for name, split in splits.items()}
-    torch.use_deterministic_algorithms(device == "cpu")
+    with quick(device):
+        return _train(config, splits, classes, folder, device, save_every_s, on_epoch, stopping)
+
+
+def _train(
+    config: Config,
+    splits: Mapping[str, Split],
+    classes: Sequence[str],
+    folder: Path,
+    device: str,
+    save_every_s: float,
+    on_epoch: Callable[[Mapping[str, Any]], None],
+    stopping: Callable[[], bool],
+) -> Trained:
     objective = make_objective(config, splits, classes, folder)
     model = build(config, len(classes), splits["train"].dims)
     if config.init:

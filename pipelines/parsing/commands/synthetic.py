@@ -17,7 +17,7 @@ import click
 @click.option("--audio", default="", help="Comma-separated backbones to imitate; default: vggish.")
 @click.option("--visual", default="", help="Comma-separated; default: resnet152, for ave vgg19_ave.")
 @click.option("--clip", help="A clip-level backbone; '' for none. Default: r2plus1d_18 for avvp.")
-@click.option("--strength", type=float, default=3.0, show_default=True, help="How plainly features show their classes.")
+@click.option("--strength", type=float, help="How plainly features show their classes; default: learnable, not easy.")
 @click.option(
     "--rows-per-second", type=click.IntRange(1, 8), default=8, show_default=True,
     help="Of image networks (avvp): 8 as in the official features; 1 is smaller.",

@@ -268,3 +268,14 @@ def test_an_ave_split(ave_store: Path) -> None:
     for row, weak in zip(found.event.tolist(), found.weak, strict=True):
         assert set(row) <= {int(weak.argmax()), 28}
         assert set(row) - {28}
+
+
+def test_an_ave_clip_without_rows_takes_its_labels_along(by_hand: ModuleType, tmp_path: Path) -> None:
+    clips = [by_hand.clip(f"c{i}", "val", ("Dog",), 3) for i in range(3)]
+    events = [Event(f"c{i}", "both", i, 3, "Dog") for i in range(3)]
+    features = {"vggish": {name: np.ones((3, 4)) for name in ("c0", "c2")}}
+    store = Store(by_hand.write(tmp_path / "s", clips, features, events))
+    found = load_split(store, task_of("ave", ["Cat", "Dog"]), {"audio": store.resolve("vggish")}, "val")
+    assert found.event is not None
+    assert found.event.tolist() == [[1, 1, 1], [2, 2, 1]]
+    assert found.over == "2 of 3 clips"

@@ -83,7 +83,9 @@ def test_other_features_labels_and_clips_are_refused(by_hand: ModuleType, config
     wide = {
         (f"{split}{i}", "vggish"): np.zeros((3, 5)) for split, n in (("t", 6), ("v", 3), ("e", 3)) for i in range(n)
     }
-    with pytest.raises(PlanError, match=r"holds a run with other keys: audio is 'vggish@.*' there and 'vggish@.*' here"):
+    with pytest.raises(
+        PlanError, match=r"holds a run with other keys: audio is 'vggish@.*' there and 'vggish@.*' here"
+    ):
         run(quick, by_hand.small(tmp_path / "wide", arrays=wide), tmp_path / "r")
     assert tree(tmp_path / "r") == before
 
@@ -169,6 +171,20 @@ def test_what_no_clip_counts_for_is_null(by_hand: ModuleType, config: Make, tmp_
     assert "A_Leak_V - (N 0)" in text
     assert shown(strict(tmp_path / "r" / "scores.json")) == text
     assert write_page(tmp_path / "r", read_run(tmp_path / "r")).exists()
+
+
+def test_subsets_of_equal_size_have_a_row_each() -> None:
+    def told(value: float) -> dict[str, Any]:
+        numbers = dict.fromkeys(("segment_audio", "segment_visual", "segment_event"), value)
+        return {**numbers, "clips": 9, "of": 9, "non_identical": {"clips": 4, **dict.fromkeys(numbers, value + 1)}}
+
+    rows = [line.split("|") for line in shown({"val": told(10.0), "test": told(20.0)}).splitlines()]
+    assert [(row[0].strip(), row[1].split()[0]) for row in rows if "(" in row[0]] == [
+        ("val (9 of 9 clips)", "10.0"),
+        ("val, non-identical labels (4)", "11.0"),
+        ("test (9 of 9 clips)", "20.0"),
+        ("test, non-identical labels (4)", "21.0"),
+    ]
 
 
 def test_json_is_strict_at_any_depth(tmp_path: Path) -> None:

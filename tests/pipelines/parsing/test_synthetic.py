@@ -98,7 +98,7 @@ def test_shapes_of_llp(official: Path) -> None:
 
 def test_shapes_of_ave(tmp_path: Path) -> None:
     made = make_synthetic(tmp_path / "s", "ave", clips=5)
-    store = Store(tmp_path / "s")
+    store = Store(made.store)
     ids = tuple(store.manifest)
     assert store.to_dense(ids, "vgg19_ave")[0].shape == (5, 10, 7, 7, 512)
     assert store.to_dense(ids, "vggish")[0].shape == (5, 10, 128)
@@ -116,20 +116,15 @@ def test_labels_and_splits_are_as_in_llp(heard_and_seen: Path) -> None:
     for clip_id in annotated:
         union = {event.label for event in store.events if event.clip_id == clip_id}
         assert set(store.labels(clip_id)) == union
-    counts = Counter(len(clip.labels) for clip in store.manifest.values())
-    assert set(counts) <= {1, 2, 3, 4}
-    assert counts.most_common(1)[0][0] == 2
+    assert {len(clip.labels) for clip in store.manifest.values()} == {1, 2, 3, 4}
     assert len({clip_id[:11] for clip_id in store.manifest}) == 1500  # what official loaders go by
 
 
 def test_the_training_loop_reads_it(official: Path) -> None:
     data = FeatureDataset(official, ["vggish", "resnet152", "r2plus1d_18"], split="test", pool="mean")
     item = data[0]
-    assert [tuple(item[key].shape) for key in ("vggish", "resnet152", "r2plus1d_18")] == [
-        (10, 128),
-        (10, 2048),
-        (10, 512),
-    ]
+    for key, width in (("vggish", 128), ("resnet152", 2048), ("r2plus1d_18", 512)):
+        assert tuple(item[key].shape) == (10, width)
     assert tuple(item["labels"].shape) == (25,)
     assert bool(item["annotated"])
     assert not bool(FeatureDataset(official, ["vggish"], split="train")[0]["annotated"])
@@ -233,11 +228,13 @@ def test_an_interrupted_one_is_finished(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "a", on_clip=stop)
-    assert len(list((tmp_path / "a" / "parts").iterdir())) == 1
+    (part,) = (tmp_path / "a" / "parts").iterdir()
+    sealed = part.stat().st_mtime_ns
     seen: list[tuple[int, int]] = []
     make(tmp_path / "a", on_clip=lambda done, clips: seen.append((done, clips)))
     make(tmp_path / "b")
     assert seen == [(CHUNK, 80), (80, 80)]
+    assert part.stat().st_mtime_ns == sealed
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -268,7 +265,7 @@ def test_modalities_disagree_as_often_as_asked(scene: Scene) -> None:
 
 
 def test_labels_with_times_tell_the_same(tmp_path: Path) -> None:
-    make(tmp_path / "s", clips=60, scene=Scene(together=0, shifted=0, off_screen=1, silent=0))
+    make(tmp_path / "s", scene=Scene(together=0, shifted=0, off_screen=1, silent=0))
     assert {event.modality for event in Store(tmp_path / "s").events} == {"audio"}
 
 
@@ -333,14 +330,13 @@ def test_an_event_of_ave_is_where_both_are() -> None:
 
 @pytest.mark.parametrize("classes", [25, 28])
 def test_confusions(classes: int) -> None:
-    ears, eyes = EAR, EYE
-    assert not set(confused(classes, ears)) & set(confused(classes, eyes))
+    assert not set(confused(classes, EAR)) & set(confused(classes, EYE))
     alike_ears, alike_eyes = StandIn("a", "audio", (8,), shared=1.0), StandIn("v", "visual", (8,), shared=1.0)
     assert set(confused(classes, alike_ears)) == set(confused(classes, alike_eyes))
     half = StandIn("a", "audio", (8,), shared=0.5)
     kept = len(set(confused(classes, half)) & set(confused(classes, alike_eyes)))
     assert kept in (6, 8)  # of 12 or 14: whole fours
-    for of in (ears, eyes, alike_ears, half):
+    for of in (EAR, EYE, alike_ears, half):
         pairs = confused(classes, of)
         assert len({label for pair in pairs for label in pair}) == 2 * len(pairs) == 4 * (classes // 4)
         vectors = prototypes(classes, of)
@@ -360,6 +356,11 @@ def solo(label: int, modality: int) -> Drawn:
     )
 
 
+def test_a_slot_without_event_adds_nothing() -> None:
+    drawn = draw_avvp(50, 0, Scene())
+    assert (drawn.span_s[drawn.label < 0] == 0).all()
+
+
 def test_strength_is_in_standard_deviations() -> None:
     of = StandIn("vggish", "audio", (4096,), strength=3.0, background=0.0, zeros=1e-9)  # nothing is cut off
     one, other = (features(solo(label, 0), of, Scene(), 25, 0, 0).reshape(-1, 4096) for label in (0, 8))
@@ -370,7 +371,7 @@ def test_strength_is_in_standard_deviations() -> None:
 
 
 def test_zeros_and_background() -> None:
-    silent = solo(-1, 0)
+    silent = solo(0, 1)
     for zeros in (0.1, 0.6):
         of = StandIn("vggish", "audio", (512,), zeros=zeros)
         found = features(silent, of, Scene(), 25, 0, 0)
@@ -394,10 +395,9 @@ def test_an_object_is_in_some_cells_only() -> None:
 
 def test_rows_of_a_second_differ_and_agree() -> None:
     of = StandIn("resnet152", "visual", (64,), rows_per_second=8, background=0.0)
-    found = features(solo(-1, 1), of, Scene(), 25, 0, 0).reshape(-1, 8, 64)
+    found = features(solo(0, 0), of, Scene(), 25, 0, 0).reshape(-1, 8, 64)
     assert found.var(axis=1).mean() > 0.1
-    one, other = found[:, 0].ravel(), found[:, 1].ravel()
-    assert 0.3 < np.corrcoef(one, other)[0, 1] < 0.7
+    assert 0.3 < np.corrcoef(found[:, 0].ravel(), found[:, 1].ravel())[0, 1] < 0.7
 
 
 # ---- what can be learnt from it --------------------------------------------------------------------------------------
@@ -425,14 +425,14 @@ def test_without_strength_there_is_nothing_to_learn(tmp_path: Path) -> None:
 
 
 def test_ave_is_told_by_both_modalities(tmp_path: Path) -> None:
-    make(tmp_path / "s", "ave", clips=500, audio=["vggish"], visual=[StandIn("vgg19_ave", "visual", (7, 7, 48))])
+    make(tmp_path / "s", "ave", clips=600, audio=["vggish"], visual=[StandIn("vgg19_ave", "visual", (7, 7, 48))])
     store = Store(tmp_path / "s")
     known, unseen = store.split_ids("train"), store.split_ids("test")
     classes = (*ave.LABELS, BACKGROUND)
     y, wanted = (truth(store, ids, "both", classes) for ids in (known, unseen))
     for each in (y, wanted):
         each[:, :, 28] = ~each.any(axis=2)
-    assert 0.1 < wanted[:, :, 28].mean() < 0.6
+    assert 0.1 < wanted[:, :, 28].mean() < 0.3
     x, new = (
         np.concatenate(
             [store.to_dense(ids, "vggish")[0], store.to_dense(ids, "vgg19_ave")[0].max(axis=(2, 3))], axis=2
@@ -475,40 +475,25 @@ def test_refused(tmp_path: Path, arguments: dict[str, object], error: type[Excep
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"together": 0.5},
-        {"silent": -0.1, "together": 0.61},
-        {"counts": (0.5, 0.4)},
-        {"counts": (0.2,) * 5},
-        {"shift_s": 10},
-        {"seconds": 1},
-        {"whole": 1.5},
-        {"extent": 0.0},
-        {"loudness": float("nan")},
-        {"distractors": 5},
-    ],
-)
+BAD_SCENES = [
+    *({"together": 0.5}, {"silent": -0.1, "together": 0.61}, {"counts": (0.5, 0.4)}, {"counts": (0.2,) * 5}),
+    *({"shift_s": 10}, {"seconds": 1}, {"whole": 1.5}, {"extent": 0.0}, {"loudness": float("nan")}, {"distractors": 5}),
+]
+
+
+@pytest.mark.parametrize("fields", BAD_SCENES)
 def test_scenes_that_cannot_be(fields: dict[str, float]) -> None:
     with pytest.raises(PlanError, match=r"^Scene"):
         Scene(**fields)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"name": "a/b"},
-        {"modality": "both"},
-        {"dims": ()},
-        {"dims": (7, 7, 8)},
-        {"strength": -1.0},
-        {"shared": 1.1},
-        {"zeros": 0.0},
-        {"zeros": float("nan")},
-        {"rows_per_second": 0},
-    ],
-)
+BAD_STAND_INS = [
+    *({"name": "a/b"}, {"modality": "both"}, {"dims": ()}, {"dims": (7, 7, 8)}, {"strength": -1.0}, {"shared": 1.1}),
+    *({"zeros": 0.0}, {"zeros": float("nan")}, {"rows_per_second": 0}),
+]
+
+
+@pytest.mark.parametrize("fields", BAD_STAND_INS)
 def test_stand_ins_that_cannot_be(fields: dict[str, object]) -> None:
     with pytest.raises(PlanError, match=r"^StandIn"):
         StandIn(**{"name": "a", "modality": "audio", "dims": (8,), **fields})

@@ -263,14 +263,20 @@ def test_patience(do: Callable[..., Trained], config: Make, tmp_path: Path, monk
     assert do(config(epochs=6), "never").epochs == 6
 
 
-def test_patience_over_a_stop(
+def test_the_best_epoch_and_patience_outlive_a_stop(
     do: Callable[..., Trained], config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = [3.0, 1.0, 1.0, 1.0]
+    """Stopped one epoch after the best, it still has its weights and score, and has waited for one epoch."""
+    patient, values = config(epochs=9, patience=3), [3.0, 1.0, 1.0, 1.0]
     monkeypatch.setattr(training, "scores", saying(values))
-    assert not do(config(epochs=9, patience=3), stopping=lambda: True).finished
-    told = do(config(epochs=9, patience=3))
+    do(patient, "whole")
+    monkeypatch.setattr(training, "scores", saying(values))
+    asked: list[None] = []
+    assert not do(patient, stopping=lambda: asked.append(None) or len(asked) == 2).finished
+    told = do(patient)
     assert (told.epoch, told.epochs, told.finished) == (0, 4, True)
+    for name in ("best.safetensors", "resume.safetensors"):
+        assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 # ---- rates, order, numbers -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from extract.grid import NS
 from extract.plan import Limits, canonical_json
 from extract.recipes import get, make_plan
 from extract.testing import make_video
-from pipelines.collocation import AUDIO, BACKBONES, IMAGE, official
+from pipelines.mtsm import AUDIO, BACKBONES, IMAGE, official
 
 RECIPES = ("collocation", "collocation-clean")
 
