@@ -22,7 +22,7 @@ from pipelines.parsing.commands.options import make_config
 from pipelines.parsing.loaded import load
 from pipelines.parsing.metrics import Parse
 from pipelines.parsing.run import run
-from pipelines.parsing.synthetic import make_synthetic
+from pipelines.parsing.synthetic.make import make_synthetic
 
 AVVP: dict[str, dict[str, Any]] = {
     "han": {},

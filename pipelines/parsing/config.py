@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from extract.errors import PlanError, nearest
-from pipelines.parsing.augment import SCHEDULE
-from pipelines.parsing.denoising import Denoising
+from pipelines.parsing.learning.augment import SCHEDULE
+from pipelines.parsing.learning.denoising import Denoising
+from pipelines.parsing.learning.mtsm import Mtsm
 from pipelines.parsing.metrics import Gate
-from pipelines.parsing.mtsm import Mtsm
 
 Model = Literal["han", "jomold", "avel", "dmrn", "psp"]
 Supervision = Literal["weak", "full"]

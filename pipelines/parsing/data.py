@@ -16,8 +16,8 @@ from extract.store.export.report import Missing
 from extract.store.training.aligned import AlignedRows
 from manifests.dense import Event
 from pipelines.parsing.batch import Batch
-from pipelines.parsing.interference import Subsets, subsets
 from pipelines.parsing.metrics import Parse, truth_of
+from pipelines.parsing.scoring.interference import Subsets, subsets
 from pipelines.parsing.task import Task
 
 READ_AT_ONCE_BYTES = 256 << 20

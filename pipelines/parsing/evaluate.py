@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from extract.errors import StoreError
-from pipelines.parsing import interference, metrics
+from pipelines.parsing import metrics
 from pipelines.parsing.config import Config
 from pipelines.parsing.cpu import quick
 from pipelines.parsing.data import Split
 from pipelines.parsing.metrics import Parse, Probabilities
 from pipelines.parsing.outputs import Located, Parsed, pool
+from pipelines.parsing.scoring import interference
 
 AT_ONCE = 128
 

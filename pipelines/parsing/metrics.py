@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import ExtractError
-from pipelines.parsing.counts import Bools, Counts, Floats, Parse, checked, events, seconds
-from pipelines.parsing.gates import GATES, Gate, Probabilities, Threshold, binarise, describe_gate
-from pipelines.parsing.truth import label_digest, label_version, truth_of
+from pipelines.parsing.scoring.counts import Bools, Counts, Floats, Parse, checked, events, seconds
+from pipelines.parsing.scoring.gates import GATES, Gate, Probabilities, Threshold, binarise, describe_gate
+from pipelines.parsing.scoring.truth import label_digest, label_version, truth_of
 
 __all__ = [
     "GATES",

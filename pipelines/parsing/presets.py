@@ -8,8 +8,8 @@ from typing import Any
 
 from extract.errors import PlanError, nearest
 from pipelines.parsing.config import Config
-from pipelines.parsing.denoising import Denoising
-from pipelines.parsing.mtsm import Mtsm
+from pipelines.parsing.learning.denoising import Denoising
+from pipelines.parsing.learning.mtsm import Mtsm
 
 
 def published(model: str, supervision: str, augment: str = "") -> dict[str, Any]:

@@ -179,7 +179,7 @@ def described(config: Config, loaded: Loaded) -> dict[str, Any]:
         "supervision": config.supervision,
         "seed": config.seed,
         "classes": list(loaded.task.classes),
-        "store": str(loaded.store),
+        "store": str(loaded.store.resolve()),
         "keys": dict(loaded.keys),
         "infos": {slot: dict(info) for slot, info in loaded.infos.items()},
         "dims": loaded.dims,

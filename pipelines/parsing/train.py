@@ -22,8 +22,8 @@ from pipelines.parsing.config import Config
 from pipelines.parsing.cpu import quick
 from pipelines.parsing.data import Split
 from pipelines.parsing.evaluate import autocast, check_labels, headline, predict, scores
+from pipelines.parsing.learning.objective import Objective, make_objective
 from pipelines.parsing.networks import build
-from pipelines.parsing.objective import Objective, make_objective
 from pipelines.parsing.weights import (
     begin_with,
     copy_of,

@@ -39,9 +39,11 @@ def evaluate(
     """  # noqa: D301 - click's paragraph mark
     from extract.errors import PlanError
     from pipelines.parsing.judge import evaluate_checkpoint, evaluate_run
+    from pipelines.parsing.page.words import shown
     from pipelines.parsing.run_folder import write_json
-    from pipelines.parsing.words import shown
 
+    if out is not None and out.exists():
+        raise PlanError(f"-o {out} is there already; give another name, nothing is overwritten")
     if (run is None) == (checkpoint is None):
         raise PlanError("give the folder of a run, or --checkpoint FILE with --store")
     if run is not None:

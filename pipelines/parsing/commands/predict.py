@@ -50,8 +50,8 @@ def predict(
     extract parse predict runs/han holiday.mp4
     extract parse predict runs/han *.mp4 --start 60 --stop 120 --gate per_modality -o timelines
     """  # noqa: D301 - click's paragraph mark
-    from pipelines.parsing import predict as predicting
-    from pipelines.parsing.predicted import check_names, write_video
+    from pipelines.parsing.video import predict as predicting
+    from pipelines.parsing.video.predicted import check_names, write_video
 
     out = out or run / "videos"
     check_names(videos, out)

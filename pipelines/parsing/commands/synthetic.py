@@ -27,7 +27,7 @@ def synthetic(out: Path, audio: str, visual: str, **options: Any) -> None:
 
     Its keys say that they are synthetic. A parser trained on it shows that training works, and nothing about real clips.
     """
-    from pipelines.parsing.synthetic import make_synthetic
+    from pipelines.parsing.synthetic.make import make_synthetic
 
     made = make_synthetic(
         out, **options, audio=_names(audio), visual=_names(visual), on_clip=_tell if sys.stderr.isatty() else _silent

@@ -31,10 +31,10 @@ def train(store: Path, seeds: int, out: Path, device: str, **options: Any) -> No
     machine. Ctrl-C stops after the epoch (with --seeds: at once); the same command goes on.
     """
     from pipelines.parsing import run as running
-    from pipelines.parsing.page import write_page
+    from pipelines.parsing.page.told import read_run
+    from pipelines.parsing.page.words import over_seeds, shown
+    from pipelines.parsing.page.write import write_page
     from pipelines.parsing.run_folder import seed_folders
-    from pipelines.parsing.told import read_run
-    from pipelines.parsing.words import over_seeds, shown
 
     config = make_config(**options)
     if seeds > 1:

@@ -15,8 +15,8 @@ import torch
 from pipelines.parsing import networks
 from pipelines.parsing.config import Config
 from pipelines.parsing.models.han import HAN
-from pipelines.parsing.stand_ins import StandIn
-from pipelines.parsing.synthetic import make_synthetic
+from pipelines.parsing.synthetic.make import make_synthetic
+from pipelines.parsing.synthetic.stand_ins import StandIn
 
 HERE = Path(__file__).parent
 EASY: dict[str, Any] = {"strength": 20.0, "confusion": 0.0, "background": 0.0}
@@ -42,7 +42,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def formula(load: Callable[[str, Path], ModuleType]) -> ModuleType:
     """formula.py: weights and inputs that need no file."""
-    return load("tests_parsing_formula", HERE / "formula.py")
+    return load("tests_parsing_formula", HERE / "models" / "formula.py")
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 
 from extract.errors import ExtractError, PlanError, UnknownName
 from pipelines.parsing.config import MODELS, Config
-from pipelines.parsing.denoising import Denoising
-from pipelines.parsing.mtsm import Mtsm
+from pipelines.parsing.learning.denoising import Denoising
+from pipelines.parsing.learning.mtsm import Mtsm
 from pipelines.parsing.presets import as_dict, changed, from_dict, published
 
 HAN = Config("avvp", "han", "vggish", "resnet152")

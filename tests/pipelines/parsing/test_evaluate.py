@@ -24,8 +24,8 @@ from pipelines.parsing.loaded import Loaded, load
 from pipelines.parsing.models.han import HAN
 from pipelines.parsing.networks import build
 from pipelines.parsing.run import run
-from pipelines.parsing.stand_ins import StandIn
-from pipelines.parsing.synthetic import make_synthetic
+from pipelines.parsing.synthetic.make import make_synthetic
+from pipelines.parsing.synthetic.stand_ins import StandIn
 
 pytestmark = pytest.mark.usefixtures("narrow")
 Make = Callable[..., Config]

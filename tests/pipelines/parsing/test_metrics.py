@@ -416,5 +416,5 @@ def test_the_official_versions_are_known(official: Any, audio: str, when: str) -
 
 
 def test_scores_need_no_torch() -> None:
-    code = "import sys; import pipelines.parsing.interference; assert 'torch' not in sys.modules"
+    code = "import sys; import pipelines.parsing.scoring.interference; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

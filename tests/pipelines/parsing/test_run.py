@@ -19,12 +19,12 @@ from extract.store.runs import Lock
 from manifests.dense import Event
 from pipelines.parsing.config import Config
 from pipelines.parsing.loaded import load
-from pipelines.parsing.page import write_page
+from pipelines.parsing.page.told import read_run
+from pipelines.parsing.page.words import over_seeds, shown
+from pipelines.parsing.page.write import write_page
 from pipelines.parsing.run import class_rows, run, run_seeds, summary
 from pipelines.parsing.run_folder import read_json, read_table, write_json
-from pipelines.parsing.told import read_run
 from pipelines.parsing.weights import load_into, read_weights, save_weights
-from pipelines.parsing.words import over_seeds, shown
 
 pytestmark = pytest.mark.usefixtures("narrow")
 Make = Callable[..., Config]

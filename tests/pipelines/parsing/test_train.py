@@ -22,7 +22,7 @@ from extract.errors import PlanError, StoreError, StoreUnwritable
 from pipelines.parsing import run as running
 from pipelines.parsing import train as training
 from pipelines.parsing.config import MODELS, Config
-from pipelines.parsing.denoising import Denoising
+from pipelines.parsing.learning.denoising import Denoising
 from pipelines.parsing.loaded import Loaded, load
 from pipelines.parsing.presets import as_dict
 from pipelines.parsing.run import run

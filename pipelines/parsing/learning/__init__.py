@@ -1,0 +1,1 @@
+"""Losses, and the clips they are computed on."""

@@ -1,0 +1,1 @@
+"""Scores: what counts as found, against which labels."""

@@ -1,0 +1,1 @@
+"""Stores of clips that were never filmed."""

@@ -1,0 +1,1 @@
+"""A new video, end to end."""
