@@ -55,7 +55,9 @@ def main() -> None:
     parser.add_argument("--ave-epochs", type=int, default=30)
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--only", default="")
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     chosen = [name for name in args.only.split(",") if name] or [*AVVP, *AVE]
     found: dict[str, list[dict[str, float]]] = {}
     for task, conditions in (("avvp", AVVP), ("ave", AVE)):
@@ -74,7 +76,8 @@ def main() -> None:
                 found.setdefault(name, []).append(one(args, store, base, name, conditions[name], seed))
             print(line(name, found[name], found.get("han") if task == "avvp" else None), flush=True)
     out = args.folder / "proof.json"
-    out.write_text(json.dumps(found, indent=1))
+    before = json.loads(out.read_text()) if out.exists() else {}
+    out.write_text(json.dumps(before | found, indent=1))
     print(f"numbers in {out}")
 
 
@@ -145,5 +148,4 @@ def half(values: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

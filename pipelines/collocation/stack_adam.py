@@ -67,7 +67,7 @@ class StackedAdam:
                 continue
             moments = {name: torch.cat([held[name] for held in before])[each] for name in MOMENTS}
             for run, part in runs:
-                some._adam.state[part] = {name: moments[name][run].clone() for name in MOMENTS} | {
+                some._adam.state[part] = {name: moments[name][run] for name in MOMENTS} | {
                     "step": before[0]["step"].clone()
                 }
         return some

@@ -35,7 +35,7 @@ from pipelines.parsing.learning.losses import mil_loss
 from pipelines.parsing.metrics import Probabilities
 from pipelines.parsing.models.han import EncoderCompat
 from pipelines.parsing.outputs import Parsed, pool
-from pipelines.parsing.train import shuffled
+from pipelines.parsing.train import epoch_seed, shuffled
 
 __all__ = ["Member", "Stack"]
 Precision = Literal["float32", "bfloat16"]
@@ -74,7 +74,9 @@ class Stack:
 
     A member whose weights become NaN keeps them and reports a loss of NaN; the others are not touched by it.
 
-    Source: the network and its loss are those of the modules named here; ways of stacking: functorch's "model ensembling".
+    Whether it pays is a question of width: a step of few numbers is mostly the calls that make it, and a stack makes them
+    once for all members. At 512 numbers and 10 members a core does the same products either way (measured: 1.0 to 1.2 times as
+    quick as one after another; at 64 numbers 1.35 to 2.3 times).
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class Stack:
         clips, device = len(self._weak), self._weak.device
         seeds = dict.fromkeys(member.seed for member in self._members)
         orders = [shuffled(_order(seed, batch), clips, epoch) for seed in seeds]
-        drop = Dropout([_epoch_seed(member.seed, epoch) for member in self._members], self._dropout, device)
+        drop = Dropout([epoch_seed(member.seed, epoch) for member in self._members], self._dropout, device)
         sums: dict[str, Tensor] = {}
         with quick(str(device)):
             for step in zip(*orders, strict=True):
@@ -289,8 +291,3 @@ def _loss(parsed: Parsed, weak: Tensor, *, smooth_audio: float, smooth_visual: f
 def _order(seed: int, batch: int) -> Config:
     """What :func:`~pipelines.parsing.train.shuffled` reads of a configuration."""
     return Config("avvp", "han", audio="", visual="", seed=seed, batch=batch)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """What :func:`~pipelines.parsing.train.train` gives ``torch.manual_seed`` before an epoch."""
-    return (seed * 1_000_003 + epoch) % 2**63

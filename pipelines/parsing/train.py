@@ -154,12 +154,13 @@ def rate(config: Config, epoch: int) -> float:
 
 def shuffled(config: Config, clips: int, epoch: int) -> Iterator[Tensor]:
     """The numbers of the clips of each step of an epoch; the last step may hold fewer."""
-    generator = torch.Generator().manual_seed(_seed(config, epoch))
+    generator = torch.Generator().manual_seed(epoch_seed(config.seed, epoch))
     yield from torch.split(torch.randperm(clips, generator=generator), config.batch)
 
 
-def _seed(config: Config, epoch: int) -> int:
-    return (config.seed * 1_000_003 + epoch) % 2**63
+def epoch_seed(seed: int, epoch: int) -> int:
+    """What everything random of an epoch comes from."""
+    return (seed * 1_000_003 + epoch) % 2**63
 
 
 def _epoch(
@@ -167,7 +168,7 @@ def _epoch(
 ) -> dict[str, Any]:
     start = time.monotonic()
     model.train()
-    torch.manual_seed(_seed(config, epoch))
+    torch.manual_seed(epoch_seed(config.seed, epoch))
     for group in optimizer.param_groups:
         group["lr"] = rate(config, epoch)
     device = str(objective.train.weak.device)

@@ -53,7 +53,7 @@ learning = _all(
         click.option("--classes", type=click.Choice(["official", "manifest"]), help="LLP's or AVE's, or the manifest's labels."),
         click.option("--init", help="A run or checkpoint whose weights to begin with, as far as they fit; dmrn: one of avel."),
         click.option("--select", type=click.Choice(["val", "test", "last"]), help="Whose scores choose the epoch; default: val."),
-        click.option("--epochs", type=click.IntRange(min=1), help="Default: as published for the model."),
+        click.option("--epochs", type=click.IntRange(min=1), help="Default: as published; so are milestones (drops of lr)."),
         click.option("--lr", type=float, help="Default: as published for the model."),
         click.option("--batch", type=click.IntRange(min=1), help="Default: as published for the model."),
         click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Arithmetic; default: float32."),
@@ -61,7 +61,7 @@ learning = _all(
         click.option("--gate", help="How clip-level probabilities gate those of seconds: global, per_modality, none."),
         click.option(
             "--set", "settings", multiple=True, metavar="NAME=VALUE",
-            help="Any other setting, such as heads=2, encoder_compat=chained, mtsm.t_exp=2; may be repeated.",
+            help="Any other setting, such as heads=2, encoder_compat=chained, milestones=80+120, mtsm.t_exp=2; may be repeated.",
         ),
     ]
 )  # fmt: skip
