@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ AVVP: dict[str, dict[str, Any]] = {
     "han_mtsm_detach_z": {"loss": "mtsm", "settings": ("mtsm.l2_detach=z",)},
     "han_cross": {"augment": "cross_instance"},
     "han_mtsm_cross": {"loss": "mtsm", "augment": "cross_instance"},
-    "jomold": {"model": "jomold"},
+    "han_64": {"batch": 64, "lr": 5e-4},  # what jomold is to be compared with: its batches and rate
+    "jomold": {"model": "jomold", "batch": 64, "lr": 5e-4, "gate": "global"},
 }
 AVE: dict[str, dict[str, Any]] = {
     "avel_weak": {"model": "avel"},
     "avel_weak_cross": {"model": "avel", "augment": "cross_instance"},
     "avel_full": {"model": "avel", "supervision": "full"},
-    "dmrn_full": {"model": "dmrn", "supervision": "full"},
+    "dmrn_full": {"model": "dmrn", "supervision": "full"},  # begins with the weights of avel_full, as published
     "psp_weak": {"model": "psp"},
     "psp_weak_cross": {"model": "psp", "augment": "cross_instance"},
     "psp_full": {"model": "psp", "supervision": "full"},
@@ -104,6 +106,11 @@ def one(
     test = json.loads(path.read_text())["test"]
     leaks = test.get("interference", {})
     return {key: value for key, value in {**test, **leaks}.items() if isinstance(value, float)}
+
+
+def folder(args: argparse.Namespace, name: str, epochs: int, seed: int) -> Iterator[Path]:
+    """Of a run that was made."""
+    return (args.folder / "runs").glob(f"{name}-{epochs}-{seed}-*")
 
 
 def trivial(store: Path, base: dict[str, Any]) -> None:
