@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 
 from pipelines.parsing import metrics
 from pipelines.parsing.commands.options import make_config
+from pipelines.parsing.config import Config
 from pipelines.parsing.loaded import load
 from pipelines.parsing.metrics import Parse
 from pipelines.parsing.run import run
@@ -75,7 +75,7 @@ def main() -> None:
         trivial(store, base)
         for name in names:
             for seed in range(args.seeds):
-                found.setdefault(name, []).append(one(args, store, base, name, conditions[name], seed))
+                found.setdefault(name, []).append(one(args, store, base, name, seed))
             print(line(name, found[name], found.get("han") if task == "avvp" else None), flush=True)
     out = args.folder / "proof.json"
     before = json.loads(out.read_text()) if out.exists() else {}
@@ -83,34 +83,33 @@ def main() -> None:
     print(f"numbers in {out}")
 
 
-def one(
-    args: argparse.Namespace, store: Path, base: dict[str, Any], name: str, more: dict[str, Any], seed: int
-) -> dict[str, float]:
-    """Test scores and interference of one run."""
+def where(args: argparse.Namespace, base: dict[str, Any], name: str, seed: int) -> tuple[Config, Path]:
+    """The configuration of a run and its folder."""
+    more = (AVVP | AVE)[name]
     epochs = args.epochs if base["task"] == "avvp" else args.ave_epochs
     # one schedule for all, so that only the method differs: the published rate of the plain HAN, a drop after two thirds
     settings = (*more.get("settings", ()), f"milestones={2 * epochs // 3}")
-    options = {key: value for key, value in more.items() if key != "settings"}
     same = {"lr": 3e-4, "batch": 16} if base["task"] == "avvp" else {"lr": 1e-3, "batch": 64}
     if name == "jomold":
-        same = {"lr": 5e-4, "batch": 64, "gate": "global"}
         settings += (f"denoising.estimator_epochs={epochs}", "denoising.estimator_batch=64")
-    config = make_config(
-        **base, **options, **same, seed=seed, epochs=epochs, precision=args.precision, settings=settings
-    )
-    where = args.folder / "runs" / f"{name}-{config.digest()}"
-    path = where / "scores.json"
+    begun = {"init": str(where(args, base, "avel_full", seed)[1])} if name == "dmrn_full" else {}
+    asked = {**base, **same, **more, **begun, "seed": seed, "epochs": epochs, "precision": args.precision}
+    config = make_config(**asked | {"settings": settings})
+    return config, args.folder / "runs" / f"{name}-{config.digest()}"
+
+
+def one(args: argparse.Namespace, store: Path, base: dict[str, Any], name: str, seed: int) -> dict[str, float]:
+    """Test scores and interference of one run."""
+    config, folder = where(args, base, name, seed)
+    if config.init:
+        one(args, store, base, "avel_full", seed)
+    path = folder / "scores.json"
     if not path.exists():
-        run(config, store, where)
-        (where / "resume.safetensors").unlink()
+        run(config, store, folder)
+        (folder / "resume.safetensors").unlink()
     test = json.loads(path.read_text())["test"]
     leaks = test.get("interference", {})
     return {key: value for key, value in {**test, **leaks}.items() if isinstance(value, float)}
-
-
-def folder(args: argparse.Namespace, name: str, epochs: int, seed: int) -> Iterator[Path]:
-    """Of a run that was made."""
-    return (args.folder / "runs").glob(f"{name}-{epochs}-{seed}-*")
 
 
 def trivial(store: Path, base: dict[str, Any]) -> None:

@@ -130,7 +130,12 @@ def notices(run: RunTold, mean: float | None = None) -> tuple[Notice, ...]:
         found.append(
             Notice("Not the official labels.", f"They are {labels}. Published numbers are shown for orientation only.")
         )
-    random = [slot for slot, info in mapping(run.config.get("infos")).items() if _is_random(info)]
+    infos = mapping(run.config.get("infos"))
+    made = [slot for slot, info in infos.items() if '"synthetic"' in str(mapping(info).get("identity", ""))]
+    if made:
+        words = f"The features in {', '.join(made)} were drawn from labels; no network saw anything."
+        found.append(Notice("Made-up clips.", words))
+    random = [slot for slot, info in infos.items() if slot not in made and _is_random(info)]
     if random:
         found.append(Notice("Random weights.", f"The features in {', '.join(random)} come from untrained networks."))
     return tuple(found)

@@ -113,6 +113,15 @@ def test_it_shows_every_section_and_how_the_scores_were_made(full: Path, page: P
         assert words in page.text
 
 
+def test_made_up_clips_are_said_to_be_so(copy: Path) -> None:
+    told = json.loads((copy / "config.json").read_text())
+    told["infos"]["visual"]["identity"] = json.dumps({"backbone": "resnet152", "source": "synthetic"})
+    (copy / "config.json").write_text(json.dumps(told))
+    text = written(copy).text
+    assert "Made-up clips. The features in visual were drawn from labels; no network saw anything." in text
+    assert "Random weights" not in text
+
+
 def test_scores_stand_beside_published_ones(full: Path, page: Page) -> None:
     scores = json.loads((full / "scores.json").read_text())
     ours = [f"{scores['test'][f'{level}_{name}']:.1f}" for level in ("segment", "event") for name in
