@@ -55,8 +55,8 @@ class Config:
     denoising
         of jomold
     init
-        folder of a run, or a checkpoint, whose weights to begin with, as far as names and shapes fit; the log of the run tells
-        how far. DMRN was published as begun with AVEL's
+        folder of a run, or a checkpoint, whose weights to begin with, as far as names and shapes fit; the run says how far.
+        DMRN was published as begun with AVEL's
     gate
         how AVVP probabilities become events; see :func:`pipelines.parsing.metrics.binarise`
     select

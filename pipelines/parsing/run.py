@@ -100,7 +100,14 @@ def run(
             found = predict(trained.model, split.to(device), precision=config.precision)
             scored[name] = _scored(found, split, config, loaded, trained, folder)
         run_folder.write_json(folder / run_folder.SCORES, scored)
-    return Ran(folder, scored, trained.epoch, trained.epochs, trained.finished, tuple(loaded.notes()))
+    return Ran(
+        folder,
+        scored,
+        trained.epoch,
+        trained.epochs,
+        trained.finished,
+        (*([trained.begun] if trained.begun else []), *loaded.notes()),
+    )
 
 
 def _scored(

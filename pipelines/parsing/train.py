@@ -39,22 +39,24 @@ SAVE_EVERY_S = 30.0
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: epochs done, the best of them, its weights and score."""
+    """How far a run is: epochs done, the best of them, its weights and score, and what it began with."""
 
     done: int = 0
     best_epoch: int = -1
     best: float = -math.inf
     weights: dict[str, Tensor] = field(default_factory=dict)
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A network with the weights of the chosen epoch."""
+    """A network with the weights of the chosen epoch; `begun` says what it began with, where that was not random."""
 
     model: nn.Module
     epoch: int
     epochs: int
     finished: bool
+    begun: str = ""
 
 
 def train(
@@ -117,12 +119,11 @@ def _train(
 ) -> Trained:
     objective = make_objective(config, splits, classes, folder)
     model = build(config, len(classes), splits["train"].dims)
-    if config.init:
-        begin_with(model, Path(config.init))
+    begun = begin_with(model, Path(config.init)) if config.init and not (folder / run_folder.RESUME).is_file() else ""
     model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     told = log.Log(folder)
-    progress = _resumed(model, optimizer, folder)
+    progress = _resumed(model, optimizer, folder) or Progress(begun=begun)
     told.keep(progress.done)
     saved_at = time.monotonic()
     stopped = False
@@ -138,7 +139,7 @@ def _train(
             saved_at = time.monotonic()
     told.close()
     load_into(model, progress.weights, folder / run_folder.BEST)
-    return Trained(model, progress.best_epoch, progress.done, _over(config, progress))
+    return Trained(model, progress.best_epoch, progress.done, _over(config, progress), progress.begun)
 
 
 def _over(config: Config, progress: Progress) -> bool:
@@ -211,17 +212,18 @@ def _judged(config: Config, model: nn.Module, splits: Mapping[str, Split], progr
 
 def _save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config) -> None:
     state = {"config": config.digest(), "done": progress.done, "best_epoch": progress.best_epoch, "best": progress.best}
+    state["begun"] = progress.begun
     # one file holds all that going on needs, so that a kill between the two leaves nothing that does not fit
     best = {f"best.{name}": tensor for name, tensor in progress.weights.items()}
     save_weights(folder / run_folder.RESUME, resume_tensors(model, optimizer) | best, state)
     save_weights(folder / run_folder.BEST, progress.weights, {"config": config.digest(), "epoch": progress.best_epoch})
 
 
-def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Progress:
+def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Progress | None:
     path = folder / run_folder.RESUME
     if not path.is_file():
-        return Progress()
+        return None
     tensors, told = read_weights(path)
     restore(model, optimizer, tensors, path)
     weights = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best.")}
-    return Progress(told["done"], told["best_epoch"], told["best"], weights)
+    return Progress(told["done"], told["best_epoch"], told["best"], weights, told["begun"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from backbones.state import load_state
 from extract.errors import LayoutMismatch, PlanError
+from pipelines.parsing.models.dmrn import DMRN
 from pipelines.parsing.run_folder import BEST, write_bytes
 
 ADAM = ("exp_avg", "exp_avg_sq", "step")
@@ -72,39 +74,43 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
     model.load_state_dict(dict(tensors))
 
 
-def begin_with(model: nn.Module, path: Path) -> tuple[int, int]:
+def begin_with(model: nn.Module, path: Path) -> str:
     """Put into a network what fits of a run's weights or of a checkpoint.
 
     Parameters
     ----------
     model
-        changed in place
+        changed in place; DMRN takes from an AVEL what it was published with, any other network what has its names and shapes
     path
         folder of a run, or a file that :func:`backbones.state.load_state` reads
 
     Returns
     -------
-    taken, own : int
-        tensors that fitted, of how many the network has
+    str
+        for the user: how many tensors, of which file
 
     Raises
     ------
     PlanError
-        there is no such file, or nothing in it fits
+        there is no such file, nothing in it fits, or an AVEL has other sizes than the DMRN
     """
     file = path / BEST if path.is_dir() else path
     if not file.is_file():
         raise PlanError(f"--init {path}: there is no file {file}; give the folder of a finished run, or a checkpoint")
-    own = model.state_dict()
-    there = load_state(file)
-    fits = {name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape}
-    if not fits:
+    own, there = model.state_dict(), load_state(file)
+    if isinstance(model, DMRN) and "L1.weight" in there:
+        taken = model.start_from(there)
+    else:
+        fits = {name: tensor for name, tensor in there.items() if name in own and own[name].shape == tensor.shape}
+        model.load_state_dict(own | fits)
+        taken = len(fits)
+    if not taken:
         raise PlanError(
             f"--init {path}: none of its {len(there)} tensors has a name and shape of {type(model).__name__}'s; dmrn takes those "
             "of avel, every other network its own"
         )
-    model.load_state_dict(own | fits)
-    return len(fits), len(own)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return f"begun with {taken} of the network's {len(own)} tensors, from {file} (sha256 {digest})"
 
 
 def copy_of(model: nn.Module) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from extract.errors import PlanError
-from pipelines.parsing.models.avel import AVEL
 from pipelines.parsing.models.guided import LSTM_WIDTH, Guided, Supervision, bidirectional, supervision_of, xavier
 from pipelines.parsing.outputs import Located
 
@@ -62,20 +63,20 @@ class DMRN(Guided):
         self.L2 = nn.Linear(width, classes)
         xavier(self.L2)
 
-    def start_from(self, trained: AVEL) -> None:
-        """Takes attention and recurrent layers from an AVEL, as the published DMRN was trained.
+    def start_from(self, trained: Mapping[str, Tensor]) -> int:
+        """Takes attention and recurrent layers from an AVEL, as the published DMRN was trained; how many tensors.
 
         Parameters
         ----------
         trained
-            with the same sizes of audio, visual and regions; its classes may differ
+            weights of an AVEL with the same sizes of audio, visual and regions; its classes may differ
 
         Raises
         ------
         PlanError
             a size differs
         """
-        found = {key: value for key, value in trained.state_dict().items() if key.split(".")[0] in SHARED}
+        found = {key: value for key, value in trained.items() if key.split(".")[0] in SHARED}
         mine = self.state_dict()
         for key, value in found.items():
             if value.shape != mine[key].shape:
@@ -84,6 +85,7 @@ class DMRN(Guided):
                     "on the same features"
                 )
         self.load_state_dict(mine | found)
+        return len(found)
 
     def forward(self, audio: Tensor, visual: Tensor) -> Located:
         """A probability of each class in each second.

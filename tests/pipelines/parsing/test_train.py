@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -351,5 +352,12 @@ def test_it_may_begin_with_the_weights_of_another(do: Callable[..., Trained], co
     still = do(config(init=str(tmp_path / "first"), epochs=1, lr=1e-12, select="last"), "still")
     for name, tensor in first.model.state_dict().items():
         assert torch.allclose(tensor, still.model.state_dict()[name], atol=1e-6)
+    own = len(first.model.state_dict())
+    file = tmp_path / "first" / "best.safetensors"
+    assert still.begun == (
+        f"begun with {own} of the network's {own} tensors, from {file} (sha256 {sha256(file.read_bytes()).hexdigest()[:12]})"
+    )
+    again = do(config(init=str(tmp_path / "first"), epochs=1, lr=1e-12, select="last"), "still")
+    assert (first.begun, again.begun) == ("", still.begun), "a run remembers what it began with"
     with pytest.raises(PlanError, match=r"--init .*nowhere: there is no file"):
         do(config(init=str(tmp_path / "nowhere")), "none")

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from extract.errors import PlanError
 from pipelines.parsing.models.avel import AVEL
 from pipelines.parsing.models.dmrn import DMRN, SHARED
+from pipelines.parsing.weights import begin_with
 
 SMALL = {"classes": 4, "audio": 6, "visual": 5, "regions": 6}
 
@@ -72,7 +74,7 @@ def test_it_starts_from_a_trained_avel():
     torch.manual_seed(0)
     trained, network = AVEL(**{**SMALL, "classes": 9}, supervision="full"), DMRN(**SMALL)
     own = network.L2.weight.clone()
-    network.start_from(trained)
+    assert network.start_from(trained.state_dict()) == 7 + 2 * 8
     theirs = trained.state_dict()
     taken = [key for key, value in network.state_dict().items() if key in theirs and torch.equal(value, theirs[key])]
     assert len(taken) == 7 + 2 * 8
@@ -81,7 +83,17 @@ def test_it_starts_from_a_trained_avel():
         trained.affine_h.weight.zero_()
     assert network.affine_h.weight.abs().sum() > 0
     with pytest.raises(PlanError, match=r"AVEL has the shape \(512, 7\); DMRN wants \(512, 6\)"):
-        network.start_from(AVEL(**{**SMALL, "audio": 7}))
+        network.start_from(AVEL(**{**SMALL, "audio": 7}).state_dict())
+
+
+def test_a_run_of_dmrn_begins_with_avels_attention_and_streams_only(tmp_path):
+    torch.manual_seed(0)
+    trained, network = AVEL(**SMALL, supervision="full"), DMRN(**SMALL)
+    save_file(trained.state_dict(), tmp_path / "best.safetensors")
+    before = network.state_dict()["L2.bias"].clone()
+    assert begin_with(network, tmp_path).startswith("begun with 23 of the network's 33 tensors, from ")
+    assert torch.equal(network.affine_h.weight, trained.affine_h.weight)
+    assert torch.equal(network.L2.bias, before), "AVEL's has the same name and shape, and another place in the network"
 
 
 def test_weak_supervision_and_wrong_shapes_are_refused():
