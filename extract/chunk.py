@@ -66,6 +66,14 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a lane returns for a chunk that stands for a task without clips; it must pickle."""
+
+    chunk: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One clip left a lane; it is safe only once a receipt names it."""
 

@@ -26,12 +26,16 @@ COMMANDS = {
     "report": "One page that shows a store at a glance.",
     "store": "Pack, merge, split, convert, view a store; remove from it.",
     "parse": "Train and use parsers on a store: which events, when, heard or seen.",
+    "collocate": "Which audio backbone goes best with which visual one.",
     "backbones": "The zoo: list, show, fetch, check.",
     "recipes": "What a dataset needs, by name.",
     "demo": "Make a small labelled set of clips here; no download.",
     "bench": "Speed of each stage against the floor, on this machine.",
 }
-_ABOVE = {"parse": "pipelines.parsing.commands.parse"}
+_ABOVE = {
+    "parse": "pipelines.parsing.commands.parse",
+    "collocate": "pipelines.collocation.commands.collocate",
+}
 """Commands of packages that lie above this one."""
 
 

@@ -47,6 +47,7 @@ def imported_by(*args: str) -> set[str]:
 def test_help_imports_nothing_heavy() -> None:
     assert imported_by("--help") == set()
     assert imported_by("parse", "--help") == set()
+    assert imported_by("collocate", "--help") == set()
 
 
 def test_lists_and_plans_import_no_torch(way: ModuleType, media: Path, tmp_path: Path) -> None:

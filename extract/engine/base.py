@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract import errors
-from extract.chunk import Chunk, Progress, Receipt, Todo
+from extract.chunk import Answer, Chunk, Progress, Receipt, Todo
 from extract.errors import ExtractError, PlanError
 from extract.plan import canonical_json
 from manifests.clip import Clip, uncollected
@@ -27,11 +27,12 @@ SpecT_contra = TypeVar("SpecT_contra", contravariant=True)
 class Lane(Protocol):
     """One process on one device, with its models loaded."""
 
-    def run(self, chunk: Chunk, stopping: Callable[[], bool]) -> Iterator[Receipt | Progress]:
+    def run(self, chunk: Chunk, stopping: Callable[[], bool]) -> Iterator[Receipt | Progress | Answer]:
         """Work through a chunk.
 
         Yields one `Progress` per clip and one `Receipt` per sealed piece; together the receipts name every clip of the
-        chunk. When `stopping()` turns true, what is done is sealed and the rest is left.
+        chunk. When `stopping()` turns true, what is done is sealed and the rest is left. A lane that runs tasks without
+        clips yields one `Answer` per chunk instead.
         """
         ...
 
@@ -113,7 +114,7 @@ class Failed:
         return error
 
 
-Event = Receipt | Progress | Ready | Finished | Lost | Failed
+Event = Receipt | Progress | Answer | Ready | Finished | Lost | Failed
 
 
 class Engine(Protocol):

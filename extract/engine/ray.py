@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from backbones.registry import PLUGINS
-from extract.chunk import Chunk, Progress, Receipt
+from extract.chunk import Answer, Chunk, Progress, Receipt
 from extract.engine.base import Event, Failed, Finished, Lane, Lost, OpenLane, Ready, SpecT
 from extract.errors import ExtractError, PlanError
 
@@ -27,7 +27,7 @@ try:
     import ray
     from ray.exceptions import RayError, RayTaskError
 except ImportError as error:
-    raise ExtractError(
+    raise PlanError(
         f"the ray engine needs the package ray, which this Python cannot import ({error}): "
         f"pip install 'ray>=2.50', or use --engine local"
     ) from error
@@ -205,7 +205,7 @@ def _next(placed: _Placed, lane: int) -> Event:
         return Failed(lane, "ExtractError", story)
     except RayError as error:
         return Lost(lane, describe_loss(error))
-    assert isinstance(word, Receipt | Progress | Ready | Failed)
+    assert isinstance(word, Receipt | Progress | Answer | Ready | Failed)
     return word
 
 
@@ -224,7 +224,7 @@ class _Actor:
             return Failed.of(self._number, error)
         return Ready(self._number)
 
-    def run(self, chunk: Chunk) -> Iterator[Receipt | Progress | Failed]:
+    def run(self, chunk: Chunk) -> Iterator[Receipt | Progress | Answer | Failed]:
         if self._stop.is_set() or self._lane is None:
             return
         try:

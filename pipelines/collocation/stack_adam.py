@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 
 
 class StackedAdam:
@@ -60,17 +60,35 @@ class StackedAdam:
             [self.leaves[i].detach()[each] for i, each in zip(left, at, strict=True)],
             [[self._rates[i][row] for row in each] for i, each in zip(left, at, strict=True)],
         )
-        state = self._adam.state
-        for i, each, runs in zip(left, at, some._runs, strict=True):
-            before = [state[part] for _, part in self._runs[i]]
-            if not all(before):  # no step was made yet
-                continue
-            moments = {name: torch.cat([held[name] for held in before])[each] for name in MOMENTS}
-            for run, part in runs:
-                some._adam.state[part] = {name: moments[name][run] for name in MOMENTS} | {
-                    "step": before[0]["step"].clone()
-                }
+        held = self.held()
+        some.hold(
+            {name: [held[name][i][each] for i, each in zip(left, at, strict=True)] for name in held}, self.steps()
+        )
         return some
+
+    def held(self) -> dict[str, list[Tensor]]:
+        """Weights and moments, one tensor of each for each leaf; moments are zeros before the first step."""
+        state = self._adam.state
+        found: dict[str, list[Tensor]] = {WEIGHT: [leaf.detach() for leaf in self.leaves]}
+        for name in MOMENTS:
+            parts = [[state[part].get(name, torch.zeros_like(part)) for _, part in runs] for runs in self._runs]
+            found[name] = [torch.cat(each) for each in parts]
+        return found
+
+    def steps(self) -> Tensor:
+        """How many were made, a number as torch's Adam holds it."""
+        _, part = self._runs[0][0]
+        made: Tensor = self._adam.state[part].get("step", torch.zeros((), device=part.device))
+        return made
+
+    def hold(self, held: Mapping[str, Sequence[Tensor]], steps: Tensor) -> None:
+        """Go on from what :meth:`held` and :meth:`steps` gave; the moments are taken over, not copied."""
+        for i, (leaf, runs) in enumerate(zip(self.leaves, self._runs, strict=True)):
+            leaf.detach().copy_(held[WEIGHT][i])
+            for run, part in runs:
+                moments = {name: held[name][i][run].to(part) for name in MOMENTS}
+                # each part counts its own steps, in place
+                self._adam.state[part] = {"step": steps.to(part.device, copy=True)} | moments
 
 
 def _runs(rates: Sequence[float]) -> list[slice]:

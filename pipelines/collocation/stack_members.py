@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extract.errors import PlanError, nearest
+from pipelines.parsing.config import Config
 from pipelines.parsing.models.han import HAN
 
 FIRST = {"audio": "fc_a", "visual": "fc_v", "clip": "fc_st"}
@@ -83,6 +84,11 @@ def first_weights(member: Member, features: Mapping[str, Tensor], options: Mappi
         torch.manual_seed(member.seed)
         network = HAN(**{"clip": None} | sizes, **options)
     return network.to(features[member.slots["audio"]]).state_dict()
+
+
+def order(seed: int, batch: int) -> Config:
+    """What :func:`pipelines.parsing.train.shuffled` reads of a configuration."""
+    return Config("avvp", "han", audio="", visual="", seed=seed, batch=batch)
 
 
 def check_members(members: Sequence[Member], features: Mapping[str, Tensor]) -> None:

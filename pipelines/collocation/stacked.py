@@ -18,7 +18,7 @@ from torch import Tensor
 
 from extract.errors import PlanError, nearest
 from pipelines.collocation.stack_adam import StackedAdam
-from pipelines.collocation.stack_layers import Drop, Dropout, Shape, nothing_dropped, parse, project, turned
+from pipelines.collocation.stack_layers import Drop, Dropout, Shape, nothing_dropped, parse, project
 from pipelines.collocation.stack_members import (
     FIRST,
     Member,
@@ -26,9 +26,10 @@ from pipelines.collocation.stack_members import (
     check_labels,
     check_members,
     first_weights,
+    order,
     readings,
 )
-from pipelines.parsing.config import Config
+from pipelines.collocation.stack_state import Leaf, leaves_of, restored, saved
 from pipelines.parsing.cpu import quick
 from pipelines.parsing.evaluate import AT_ONCE, autocast
 from pipelines.parsing.learning.losses import mil_loss
@@ -143,7 +144,7 @@ class Stack:
         """
         clips, device = len(self._weak), self._weak.device
         seeds = dict.fromkeys(member.seed for member in self._members)
-        orders = [shuffled(_order(seed, batch), clips, epoch) for seed in seeds]
+        orders = [shuffled(order(seed, batch), clips, epoch) for seed in seeds]
         drop = Dropout([epoch_seed(member.seed, epoch) for member in self._members], self._dropout, device)
         sums: dict[str, Tensor] = {}
         with quick(str(device)):
@@ -209,8 +210,7 @@ class Stack:
             raise PlanError(
                 f"none of the {len(gone)} members would be left in the stack; drop fewer, or the stack itself"
             )
-        rows = [reading.rows(kept) for reading in self._readings for _ in ("weight", "bias")]
-        self._adam = self._adam.kept(rows + [kept] * len(self._shared))
+        self._adam = self._adam.kept([leaf.rows(kept) for leaf in self._leaves()])
         self._members = tuple(self._members[k] for k in kept)
         self._readings = [left for reading in self._readings if (left := reading.among(kept)).members]
         self._features = {reading.feature: self._features[reading.feature] for reading in self._readings}
@@ -225,13 +225,26 @@ class Stack:
             there is no such member
         """
         k = self._number(name)
-        found = {name: turned(weight.detach()[k]) for name, weight in self._shared.items()}
-        for reading, weight, bias in self._first:
-            if k in reading.members:
-                row = reading.members.index(k)
-                first = FIRST[reading.slot]
-                found |= {f"{first}.weight": weight.detach()[row], f"{first}.bias": bias.detach()[row]}
+        held = zip(self._leaves(), self._adam.leaves, strict=True)
+        found = {of.name: of.laid(rows.detach()[of.members.index(k)]) for of, rows in held if k in of.members}
         return {name: found[name].clone(memory_format=torch.contiguous_format) for name in self._names}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that going on needs, copies on the CPU: ``weight.MEMBER.PARAMETER``, ``exp_avg.``, ``exp_avg_sq.`` and ``step``."""
+        return saved(self._adam.held(), self._adam.steps(), self._leaves(), self._members)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where :meth:`tensors` was asked: the next epochs give the bits they would have given there.
+
+        The stack must be made as the other one was, of the members that were left in it. Tensors do not show rates, seeds,
+        what is in the features, or the epoch: the caller must know them.
+
+        Raises
+        ------
+        PlanError
+            they are of other members, sizes or precision; the stack stays as it is
+        """
+        self._adam.hold(*restored(tensors, self._adam.held(), self._adam.steps(), self._leaves(), self._members))
 
     def _number(self, name: str) -> int:
         names = [member.name for member in self._members]
@@ -239,25 +252,21 @@ class Stack:
             raise nearest(name, names, "member of the stack")
         return names.index(name)
 
-    def _stacked(self, started: Sequence[Mapping[str, Tensor]]) -> StackedAdam:
-        """Leaves: weight and bias of each reading, then what all members have."""
-        leaves, rates = [], []
-        for reading in self._readings:
-            for kind in ("weight", "bias"):
-                leaves.append(torch.stack([started[k][f"{FIRST[reading.slot]}.{kind}"] for k in reading.members]))
-                rates.append([self._members[k].lr for k in reading.members])
-        for name in self._shared_names():
-            leaves.append(torch.stack([turned(weights[name]) for weights in started]))
-            rates.append([member.lr for member in self._members])
-        return StackedAdam(leaves, rates)
+    def _leaves(self) -> list[Leaf]:
+        return leaves_of(self._readings, self._names, len(self._members))
 
-    def _shared_names(self) -> list[str]:
-        return [name for name in self._names if name.partition(".")[0] not in FIRST.values()]
+    def _stacked(self, started: Sequence[Mapping[str, Tensor]]) -> StackedAdam:
+        leaves = self._leaves()
+        return StackedAdam(
+            [torch.stack([leaf.laid(started[k][leaf.name]) for k in leaf.members]) for leaf in leaves],
+            [[self._members[k].lr for k in leaf.members] for leaf in leaves],
+        )
 
     def _place(self) -> None:
-        leaves = iter(self._adam.leaves)
-        self._first = [(reading, next(leaves), next(leaves)) for reading in self._readings]
-        self._shared = dict(zip(self._shared_names(), leaves, strict=True))
+        held = list(zip(self._leaves(), self._adam.leaves, strict=True))
+        first = (weight for leaf, weight in held if leaf.first)
+        self._first = [(reading, next(first), next(first)) for reading in self._readings]
+        self._shared = {leaf.name: weight for leaf, weight in held if not leaf.first}
 
     def _losses(self, rows: Mapping[int, Tensor], drop: Drop) -> dict[str, Tensor]:
         """(K,) of each part, on the clips `rows` of each seed."""
@@ -286,8 +295,3 @@ class Stack:
 
 def _loss(parsed: Parsed, weak: Tensor, *, smooth_audio: float, smooth_visual: float) -> dict[str, Tensor]:
     return mil_loss(pool(parsed), weak, smooth_audio=smooth_audio, smooth_visual=smooth_visual)
-
-
-def _order(seed: int, batch: int) -> Config:
-    """What :func:`~pipelines.parsing.train.shuffled` reads of a configuration."""
-    return Config("avvp", "han", audio="", visual="", seed=seed, batch=batch)

@@ -17,6 +17,8 @@ Model = Literal["han", "jomold", "avel", "dmrn", "psp"]
 Supervision = Literal["weak", "full"]
 Selection = Literal["val", "test", "last"]
 MODELS: dict[str, tuple[Model, ...]] = {"avvp": ("han", "jomold"), "ave": ("avel", "dmrn", "psp")}
+WIDTH = 512
+"""Of the published HAN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Config:
         of HAN; see :class:`pipelines.parsing.models.han.HAN`
     smooth_audio, smooth_visual
         of HAN's labels per modality
+    width
+        numbers per second of HAN's streams, and of the layer inside its blocks; published: 512
     loss
         ``mil``, or ``mtsm``: with the multi-modal time-series max-margin loss of `mtsm`
     augment
@@ -98,6 +102,7 @@ class Config:
     select: Selection = "val"
     patience: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    width: int = WIDTH
 
     def __post_init__(self) -> None:
         if self.task not in MODELS:
@@ -118,7 +123,7 @@ class Config:
             allowed = _words(name)
             if getattr(self, name) not in allowed:
                 raise nearest(str(getattr(self, name)), list(allowed), name)
-        for name, low in (("epochs", 1), ("batch", 1), ("layers", 1), ("heads", 1), ("patience", 0)):
+        for name, low in (("epochs", 1), ("batch", 1), ("layers", 1), ("heads", 1), ("patience", 0), ("width", 1)):
             if getattr(self, name) < low:
                 raise PlanError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not self.lr > 0:
@@ -130,6 +135,8 @@ class Config:
         """What does not go together."""
         if self.task == "avvp" and self.supervision == "full":
             return "the task avvp is learned from labels of clips; supervision full is for ave"
+        if self.width != WIDTH and self.model not in ("han", "jomold"):
+            return f"width is a setting of han and jomold, got {self.width} for {self.model}; leave it out"
         if self.model == "dmrn" and self.supervision == "weak":
             return "dmrn is trained with supervision full only"
         if self.loss == "mtsm" and self.model != "han":
@@ -155,7 +162,10 @@ class Config:
 
     def digest(self) -> str:
         """Twelve hex digits that differ where anything here does."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        told = asdict(self)
+        if self.width == WIDTH:  # runs that were made before there was a choice keep their digest
+            del told["width"]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _words(name: str) -> tuple[str, ...]:

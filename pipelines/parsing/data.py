@@ -144,19 +144,38 @@ def load_split(store: Store, task: Task, keys: Mapping[str, str], name: str, *, 
     ids = store.split_ids(name)
     rows = AlignedRows(store, list(keys.values()), ids, pool="mean")
     kept = tuple(raw.decode() for raw in rows.ids.tolist())
-    _check_spans(rows, kept, seconds)
-    weak = _weak(store, task, kept)
-    arrays = _read(rows, kept)
-    features = {slot: torch.from_numpy(data) for slot, data in zip(keys, arrays, strict=True)}
-    found = Split(name, kept, len(ids), rows.missing(), features, torch.from_numpy(weak))
+    check_spans(rows, kept, seconds)
+    found = labelled(store, task, kept, rows_seconds(rows))
+    features = dict(zip(keys, map(torch.from_numpy, _read(rows, kept)), strict=True))
+    return replace(found, name=name, asked=len(ids), missing=rows.missing(), features=features)
+
+
+def labelled(store: Store, task: Task, ids: Sequence[str], seconds: int) -> Split:
+    """A split of some clips without features: labels only.
+
+    Raises
+    ------
+    ManifestError
+        a label is not in the task's vocabulary
+    StoreError
+        a clip has no label
+    """
+    kept = tuple(ids)
+    found = Split("", kept, len(kept), (), {}, torch.from_numpy(_weak(store, task, kept)))
     chosen = set(kept)
     events = [event for event in store.events if event.clip_id in chosen]
     if not events:
         return found
     if task.name == "avvp":
-        truth = truth_of(events, kept, task.classes, found.seconds)
+        truth = truth_of(events, kept, task.classes, seconds)
         return replace(found, truth=truth, differing=subsets(scored_events(store), kept))
-    return replace(found, event=torch.from_numpy(seconds_of(events, kept, task, found.seconds)))
+    return replace(found, event=torch.from_numpy(seconds_of(events, kept, task, seconds)))
+
+
+def rows_seconds(rows: AlignedRows) -> int:
+    """The seconds of the first clip."""
+    assert rows.seconds is not None
+    return int(rows.seconds[0].spans(rows.rows[0][:1].astype(np.int64))[0])
 
 
 def scored_events(store: Store) -> list[Event]:
@@ -209,7 +228,14 @@ def _weak(store: Store, task: Task, ids: Sequence[str]) -> NDArray[np.float32]:
     return out
 
 
-def _check_spans(rows: AlignedRows, ids: Sequence[str], seconds: int | None) -> None:
+def check_spans(rows: AlignedRows, ids: Sequence[str], seconds: int | None) -> None:
+    """Whether all clips have as many seconds; None: as the first.
+
+    Raises
+    ------
+    StoreError
+        one has not
+    """
     assert rows.seconds is not None
     for key, axis, counts in zip(rows.keys, rows.seconds, rows.rows, strict=True):
         spans = axis.spans(counts.astype(np.int64))

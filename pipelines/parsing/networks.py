@@ -39,6 +39,8 @@ def _make(config: Config, classes: int, dims: Mapping[str, int]) -> nn.Module:
             audio=dims["audio"],
             visual=dims["visual"],
             clip=dims.get("clip"),
+            width=config.width,
+            feedforward=config.width,
             layers=config.layers,
             heads=config.heads,
             dropout=config.dropout,

@@ -51,13 +51,15 @@ def from_dict(told: Mapping[str, Any]) -> Config:
     Raises
     ------
     PlanError
-        it has fields that this version does not know
+        it has fields that this version does not know, or none of some without which there is no run
     """
     known = {each.name for each in fields(Config)}
     if unknown := sorted(set(told) - known):
         raise PlanError(
             f"the configuration has fields this version does not know: {', '.join(unknown)}; it is of a newer one"
         )
+    if lacks := [name for name in ("task", "model", "audio", "visual") if name not in told]:
+        raise PlanError(f"the configuration has no {', '.join(lacks)}; the run must be made again")
     values: dict[str, Any] = {name: _tuples(value) for name, value in told.items()}
     for name, kind in (("mtsm", Mtsm), ("denoising", Denoising)):
         if name in values:

@@ -156,6 +156,7 @@ def _claim(folder: Path, config: Config, loaded: Loaded) -> None:
     if names <= {path.name, LOCK, TENSORBOARD}:  # nothing was trained yet
         run_folder.write_json(path, told)
         return
+    there["config"] = in_json(from_dict(there["config"]))  # an older version knew fewer fields
     for name in ("config", "keys", "classes", "labels", "clips"):
         if there.get(name) != told[name]:
             raise PlanError(

@@ -128,7 +128,7 @@ def _train(
     saved_at = time.monotonic()
     stopped = False
     while not stopped and not _over(config, progress):
-        row = _epoch(config, objective, model, optimizer, progress.done)
+        row = one_epoch(config, objective, model, optimizer, progress.done)
         row |= _judged(config, model, splits, progress)
         told.add(row)
         on_epoch(row)
@@ -164,9 +164,21 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
 
 
-def _epoch(
+def one_epoch(
     config: Config, objective: Objective, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
 ) -> dict[str, Any]:
+    """Train on every clip once.
+
+    Returns
+    -------
+    dict
+        a row of the log: ``loss`` and its parts as means over the clips, and seconds
+
+    Raises
+    ------
+    PlanError
+        the loss is not finite
+    """
     start = time.monotonic()
     model.train()
     torch.manual_seed(epoch_seed(config.seed, epoch))

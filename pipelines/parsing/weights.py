@@ -69,7 +69,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
         if tensor.shape != tensors[name].shape:
             raise LayoutMismatch(
                 f"{path}: {name} has the shape {tuple(tensors[name].shape)}, the network takes {tuple(tensor.shape)}: it was "
-                "trained on features of other dims or on other classes"
+                "trained on features of other dims, on other classes, or with another width"
             )
     model.load_state_dict(dict(tensors))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +72,7 @@ def make_synthetic(
     task: str = "avvp",
     *,
     clips: int = 2000,
+    sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     audio: Sequence[str | StandIn] | None = None,
     visual: Sequence[str | StandIn] | None = None,
@@ -84,8 +85,8 @@ def make_synthetic(
     """Make a store of clips that were never filmed, in the form of LLP or AVE.
 
     The same arguments give the same parts and lists, byte for byte on one machine; after an interruption they finish the store,
-    and a finished one stays as it is. Ids depend on task, clips, seed and scene; a key on these and on its own stand-in, so
-    that another backbone in another call is of the same clips.
+    and a finished one stays as it is. Ids depend on task, clips, sizes, seed and scene; a key on these and on its own stand-in,
+    so that another backbone in another call is of the same clips.
 
     Parameters
     ----------
@@ -93,9 +94,11 @@ def make_synthetic(
         of the store; it must not hold anything else
     task
         ``avvp``: LLP's 25 classes, labels of all clips and labels with times of val and test; ``ave``: 28 classes,
-        one event per clip, heard and seen. Splits have the proportions of LLP and AVE
+        one event per clip, heard and seen. Without `sizes`, splits have the proportions of LLP and AVE
     clips
         how many, 3 to 1,000,000
+    sizes
+        clips of train, val and test, at least one each, in place of `clips`; None: `clips` in the proportions of the task
     seed
         of everything that is random, from 0 on
     audio, visual
@@ -130,6 +133,7 @@ def make_synthetic(
     """
     found = task_of(task)
     scene = USUAL_SCENE[task] if scene is None else scene
+    clips = clips if sizes is None else _total(sizes)
     if not 3 <= clips <= _MOST:
         raise PlanError(f"{clips} clips; it must be 3 (one per split) to {_MOST:,}")
     if seed < 0:
@@ -137,6 +141,8 @@ def make_synthetic(
     rows = rows_per_second if task == "avvp" else 1
     slots = _slots(task, audio, visual, clip, USUAL_STRENGTH[task] if strength is None else strength, rows)
     told = {"version": VERSION, "task": task, "clips": clips, "seed": seed, **asdict(scene)}
+    if sizes is not None:
+        told["sizes"] = {split: sizes[split] for split in PROPORTIONS[task]}
     columns = {slot: [(of, of.info(told, scene.seconds)) for of in each] for slot, each in slots.items()}
     keys = [info.key for each in columns.values() for _, info in each]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
@@ -157,6 +163,19 @@ def split_sizes(task: str, clips: int) -> dict[str, int]:
     total = sum(proportions.values())
     sizes = {split: max(1, round(clips * proportions[split] / total)) for split in ("val", "test")}
     return {"train": clips - sum(sizes.values()), **sizes}
+
+
+def _total(sizes: Mapping[str, int]) -> int:
+    splits = list(PROPORTIONS["avvp"])
+    if sorted(sizes) != sorted(splits) or min(sizes.values()) < 1:
+        raise PlanError(f"sizes are {dict(sizes)}; they must be the clips of {', '.join(splits)}, at least 1 each")
+    return sum(sizes.values())
+
+
+def _sizes(told: Mapping[str, Any]) -> dict[str, int]:
+    """Clips by split, in the order of the clips."""
+    found: dict[str, int] = told["sizes"] if "sizes" in told else split_sizes(told["task"], told["clips"])
+    return found
 
 
 def _make(
@@ -188,7 +207,7 @@ def _make(
             seal_piece(folder / "parts", name, order, infos, rows, (), (), provenance)
             merge_chunk(folder / "parts", name, order)
         on_clip(start + len(order), clips)
-    return {"splits": split_sizes(task.name, clips), "events": len(events)}
+    return {"splits": _sizes(told), "events": len(events)}
 
 
 def _rows(
@@ -234,7 +253,7 @@ def _slots(
 
 def _clips(task: Task, told: dict[str, Any], scene: Scene, drawn: Drawn, classes: Sequence[str]) -> list[Clip]:
     world = int(hashlib.sha256(canonical_json(told).encode()).hexdigest(), 16)
-    splits = [split for split, size in split_sizes(task.name, told["clips"]).items() for _ in range(size)]
+    splits = [split for split, size in _sizes(told).items() for _ in range(size)]
     found = []
     for number, split in enumerate(splits):
         video = f"SYN{_text(world, 4)}{_text(number, 4)}"

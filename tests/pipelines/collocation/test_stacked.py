@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from extract.errors import ExtractError, PlanError, UnknownName
 from pipelines.collocation.stack_layers import Dropout
 from pipelines.collocation.stacked import Member, Stack
-from pipelines.parsing import networks
 from pipelines.parsing.config import Config
 from pipelines.parsing.data import Split
 from pipelines.parsing.evaluate import predict
@@ -148,18 +146,17 @@ def test_without_a_clip_feature_at_a_lower_rate_with_smoothed_labels() -> None:
         assert furthest(stack.state_dict(member.name), network.state_dict()) <= 1e-10
 
 
-def test_a_member_ends_where_the_training_of_one_parser_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_member_ends_where_the_training_of_one_parser_ends(tmp_path: Path) -> None:
     """That of ``extract parse train``, from first weights to predictions."""
-    monkeypatch.setattr(networks, "HAN", functools.partial(HAN, width=8, feedforward=12))
     features, later = made(), made(clips=5)
-    stack = Stack(MEMBERS, features, labels(), width=8, feedforward=12)
+    stack = Stack(MEMBERS, features, labels(), width=8, feedforward=8)
     for epoch in range(3):
         stack.epoch(epoch, batch=BATCH)
     for member, found in zip(MEMBERS, stack.predict(later), strict=True):
         folder = tmp_path / member.name
         folder.mkdir()
         config = Config(
-            "avvp", "han", **member.slots, seed=member.seed, lr=member.lr, epochs=3, batch=BATCH, select="last"
+            "avvp", "han", **member.slots, seed=member.seed, lr=member.lr, epochs=3, batch=BATCH, select="last", width=8
         )
         splits = [
             Split(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from pipelines.parsing import networks
-from pipelines.parsing.config import Config
+from pipelines.parsing.config import WIDTH, Config
 from pipelines.parsing.models.han import HAN
 from pipelines.parsing.synthetic.make import make_synthetic
 from pipelines.parsing.synthetic.stand_ins import StandIn
@@ -35,8 +34,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HAN with streams of 32 numbers instead of 512, in every run of this test."""
-    monkeypatch.setattr(networks, "HAN", functools.partial(HAN, width=32, feedforward=32))
+    """HAN with streams of 32 numbers instead of 512, in every run of this test that asks for no other width."""
+
+    def build(**options: Any) -> HAN:
+        return HAN(**options | ({"width": 32, "feedforward": 32} if options["width"] == WIDTH else {}))
+
+    monkeypatch.setattr(networks, "HAN", build)
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines.parsing import networks, run_folder
 from pipelines.parsing import run as running
-from pipelines.parsing.models.han import HAN
+from pipelines.parsing import run_folder
 from pipelines.parsing.presets import from_dict
 from pipelines.parsing.train import train
 from pipelines.parsing.weights import read_weights
@@ -63,9 +63,8 @@ def victim(work: Callable[[], Any], before: int) -> int:
 
 def main(store: Path, folder: Path, fields: dict[str, Any], every: int) -> None:
     torch.set_num_threads(1)
-    networks.HAN = functools.partial(HAN, width=16, feedforward=16)  # type: ignore[misc, assignment]
     running.train = functools.partial(train, save_every_s=0)  # type: ignore[assignment]
-    config = from_dict(fields)
+    config = replace(from_dict(fields), width=16)
 
     def work(name: str) -> Callable[[], Any]:
         return lambda: running.run(config, store, folder / name, device="cpu")

@@ -12,6 +12,8 @@ from extract.errors import ExtractError, PlanError, UnknownName
 from pipelines.parsing.config import MODELS, Config
 from pipelines.parsing.learning.denoising import Denoising
 from pipelines.parsing.learning.mtsm import Mtsm
+from pipelines.parsing.models import han as models
+from pipelines.parsing.networks import build
 from pipelines.parsing.presets import as_dict, changed, from_dict, published
 
 HAN = Config("avvp", "han", "vggish", "resnet152")
@@ -50,6 +52,7 @@ def test_the_digest_is_of_every_field() -> None:
         "smooth_audio": 0.5, "smooth_visual": 0.5, "loss": "mtsm", "mtsm": Mtsm(t_exp=2.0), "augment": "cross_instance",
         "schedule": ("plain",), "renormalise": False, "target": "prob", "denoising": Denoising(temperature=0.3),
         "init": "x", "gate": "none", "select": "test", "patience": 1, "precision": "bfloat16", "model": "jomold",
+        "width": 256,
     }  # fmt: skip
     assert set(others) == {each.name for each in fields(Config)} - {"task", "supervision"}
     digests = {HAN.digest(), *(replace(HAN, **{name: value}).digest() for name, value in others.items())}
@@ -61,6 +64,7 @@ def test_the_digest_is_of_every_field() -> None:
     ("text", "name", "value"),
     [
         ("heads=2", "heads", 2),
+        ("width=128", "width", 128),
         ("lr=1e-4", "lr", 1e-4),
         ("encoder_compat=chained", "encoder_compat", "chained"),
         ("renormalise=False", "renormalise", False),
@@ -124,6 +128,14 @@ def test_settings_that_are_none(settings: dict[str, str], words: str) -> None:
         ({"augment": "cross_instance", "schedule": ("plain", "temporl")}, "a schedule is made of"),
         ({"schedule": ()}, "got nothing"),
         ({"task": "ave", "model": "avel", "augment": "cross_instance"}, "a swap of modalities has no labels"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        *(
+            (
+                {"task": "ave", "model": model, "supervision": "full", "width": 256},
+                f"han and jomold, got 256 for {model};",
+            )
+            for model in MODELS["ave"]
+        ),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"patience": -1}, "patience must be at least 0, got -1"),
         ({"lr": 0.0}, "lr must be above 0, got 0.0"),
@@ -137,6 +149,38 @@ def test_what_cannot_be_together(given: dict[str, Any], words: str) -> None:
     with pytest.raises((PlanError, UnknownName)) as error:
         Config(**{"task": "avvp", "model": "han", "audio": "a", "visual": "v"} | given)
     assert words in str(error.value)
+
+
+def test_configurations_from_before_there_was_a_width() -> None:
+    """They are those of the published width, and keep the digest that their weights were saved with."""
+    for made, digest in ((HAN, "e0a736f8867e"), (PSP, "e124cbd5cbdc")):
+        told = as_dict(made)
+        assert told.pop("width") == 512
+        assert from_dict(told) == made
+        assert made.digest() == digest
+
+
+def test_a_configuration_that_is_not_whole_is_refused() -> None:
+    told = as_dict(HAN)
+    del told["model"], told["visual"]
+    with pytest.raises(PlanError, match=r"the configuration has no model, visual; the run must be made again"):
+        from_dict(told)
+
+
+@pytest.mark.parametrize("model", ["han", "jomold"])
+def test_the_width_is_that_of_streams_and_of_the_layer_inside_blocks(model: Any) -> None:
+    sizes = {"audio": 3, "visual": 4}
+    small = build(replace(HAN, model=model, width=24, heads=3), 5, sizes)
+    assert isinstance(small, models.HAN)
+    assert small.fc_a.weight.shape == (24, 3)
+    wanted = models.HAN(classes=5, **sizes, clip=None, width=24, feedforward=24, heads=3).state_dict()
+    assert {name: weight.shape for name, weight in small.state_dict().items()} == {
+        name: weight.shape for name, weight in wanted.items()
+    }
+    published = build(replace(HAN, model=model), 5, sizes).state_dict()
+    assert published["hat_encoder.layers.0.linear1.weight"].shape == (512, 512)
+    with pytest.raises(PlanError, match="3 heads do not divide a width of 25"):
+        build(replace(HAN, model=model, width=25, heads=3), 5, sizes)
 
 
 def test_slots_without_a_key_are_none() -> None:

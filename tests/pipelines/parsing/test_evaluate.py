@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,12 +15,11 @@ import torch
 from torch import nn
 
 from extract.errors import ExtractError, LayoutMismatch, PlanError, StoreError, UnknownName
-from pipelines.parsing import evaluate, metrics, networks
+from pipelines.parsing import evaluate, metrics
 from pipelines.parsing.config import Config
 from pipelines.parsing.evaluate import Predicted, check_labels, everything, headline, predict, scores
 from pipelines.parsing.judge import evaluate_checkpoint, evaluate_run, trained
 from pipelines.parsing.loaded import Loaded, load
-from pipelines.parsing.models.han import HAN
 from pipelines.parsing.networks import build
 from pipelines.parsing.run import run
 from pipelines.parsing.synthetic.make import make_synthetic
@@ -52,12 +50,11 @@ def same(told: dict[str, Any], wanted: dict[str, Any]) -> bool:
 # ---- learning --------------------------------------------------------------------------------------------------------
 
 
-def test_han_learns_far_above_the_trivial(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_han_learns_far_above_the_trivial(config: Make, tmp_path: Path) -> None:
     """On clips whose features show plainly what is in them, from labels of clips only."""
     ear, eye = StandIn("vggish", "audio", (48,), **EASY), StandIn("resnet152", "visual", (64,), **EASY)
     make_synthetic(tmp_path / "s", clips=600, audio=[ear], visual=[eye], clip="")
-    monkeypatch.setattr(networks, "HAN", functools.partial(HAN, width=64, feedforward=64))
-    options = config(epochs=8, batch=32, lr=2e-3)
+    options = config(epochs=8, batch=32, lr=2e-3, width=64)
     ran = run(options, tmp_path / "s", tmp_path / "r")
     truth = load(options, tmp_path / "s", ["test"]).splits["test"].truth
     assert truth is not None
@@ -76,7 +73,13 @@ def test_han_learns_far_above_the_trivial(config: Make, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("more", "split"),
-    [({}, "test"), ({}, "val"), ({"clip": "r2plus1d_18", "layers": 2}, "test"), ({"precision": "bfloat16"}, "test")],
+    [
+        ({}, "test"),
+        ({}, "val"),
+        ({"clip": "r2plus1d_18", "layers": 2}, "test"),
+        ({"precision": "bfloat16"}, "test"),
+        ({"width": 48}, "test"),
+    ],
 )
 def test_scores_of_a_run_again_are_those_of_the_run(
     avvp_store: Path, config: Make, tmp_path: Path, more: dict[str, Any], split: str

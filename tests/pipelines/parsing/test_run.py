@@ -18,6 +18,7 @@ from extract.errors import LayoutMismatch, PlanError, StoreBusy, StoreError
 from extract.store.runs import Lock
 from manifests.dense import Event
 from pipelines.parsing.config import Config
+from pipelines.parsing.judge import trained
 from pipelines.parsing.loaded import load
 from pipelines.parsing.page.told import read_run
 from pipelines.parsing.page.words import over_seeds, shown
@@ -49,6 +50,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     ("more", "words"),
     [
         ({"lr": 1e-3}, "config: lr is 0.003 there and 0.001 here"),
+        ({"width": 40}, "config: width is 512 there and 40 here"),
         ({"seed": 4}, "config: seed is 0 there and 4 here"),
         ({"loss": "mtsm"}, "config: loss is 'mil' there and 'mtsm' here"),
         ({"clip": "r2plus1d_18"}, "config: clip is '' there and 'r2plus1d_18' here"),
@@ -64,6 +66,26 @@ def test_another_configuration_is_refused(
         run(config(epochs=1, **more), avvp_store, tmp_path / "r")
     assert f"{tmp_path / 'r'} holds a run with other {words}; give another folder with -o" in str(error.value)
     assert tree(tmp_path / "r") == before
+
+
+@pytest.mark.parametrize("more", [{}, {"width": 40}])
+def test_a_run_from_before_there_was_a_width_goes_on(
+    avvp_store: Path, config: Make, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """And its weights are still those of its config.json; a run of another width is still another one."""
+    run(config(), avvp_store, tmp_path / "whole")
+    run(config(), avvp_store, tmp_path / "r", stopping=lambda: True)
+    told = strict(tmp_path / "r" / "config.json")
+    del told["config"]["width"]
+    write_json(tmp_path / "r" / "config.json", told)
+    if more:
+        with pytest.raises(PlanError, match="other config: width is 512 there and 40 here"):
+            run(config(**more), avvp_store, tmp_path / "r")
+        return
+    assert run(config(), avvp_store, tmp_path / "r").finished
+    assert trained(tmp_path / "r")[0] == config()
+    for name in ("best.safetensors", "resume.safetensors", "scores.json"):
+        assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_other_features_labels_and_clips_are_refused(by_hand: ModuleType, config: Make, tmp_path: Path) -> None:
@@ -331,6 +353,10 @@ def test_weights_of_another_network(avvp_store: Path, config: Make, tmp_path: Pa
     assert told == {"b": [1, 2], "a": "ü"}
     with pytest.raises(LayoutMismatch, match=r"fc_a\.weight has the shape \(32, 24\), the network takes \(32, 23\)"):
         load_into(build(config(), 25, {"audio": 23, "visual": 32}), tensors, path)
+    with pytest.raises(
+        LayoutMismatch, match=r"shape \(25, 32\), the network takes \(25, 40\): .* or with another width"
+    ):
+        load_into(build(config(width=40), 25, {"audio": 24, "visual": 32}), tensors, path)
     two = replace(config(), layers=2, encoder_compat="chained")
     with pytest.raises(LayoutMismatch, match=r"it lacks hat_encoder\.layers\.1\."):
         load_into(build(two, 25, {"audio": 24, "visual": 32}), tensors, path)

@@ -170,6 +170,32 @@ def test_no_split_is_empty(task: str, clips: int) -> None:
         assert sizes == {"train": 10_000, "val": 649, "test": 1_200}
 
 
+@pytest.mark.parametrize("task", ["avvp", "ave"])
+def test_sizes_can_be_given(tmp_path: Path, task: str) -> None:
+    sizes = {"test": 7, "train": 3, "val": 5}
+    made = make(tmp_path / "s", task, clips=999, sizes=sizes)
+    store = Store(made.store)
+    assert made.splits == sizes
+    assert list(made.splits) == ["train", "val", "test"]
+    ids = {split: store.split_ids(split) for split in sizes}
+    assert {split: len(each) for split, each in ids.items()} == sizes
+    assert make(tmp_path / "s", task, sizes=dict(sorted(sizes.items()))) == made
+    assert all(set(ids[split]) == {e.clip_id for e in store.events} & set(ids[split]) for split in ("val", "test"))
+    if task == "avvp":
+        assert not {event.clip_id for event in store.events} & set(ids["train"])
+
+
+def test_other_sizes_other_names(tmp_path: Path) -> None:
+    """Also those that happen to be the ones without `sizes`."""
+    usual = make(tmp_path / "a")
+    found = [usual, make(tmp_path / "b", sizes=usual.splits), make(tmp_path / "c", sizes=usual.splits | {"train": 1})]
+    assert [made.splits for made in found[:2]] == [usual.splits] * 2
+    assert len({made.keys["audio"] for made in found}) == 3
+    manifests = [Store(made.store).manifest.keys() for made in found]
+    assert not manifests[0] & manifests[1]
+    assert not manifests[1] & manifests[2]
+
+
 # ---- again, and otherwise --------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,10 @@ TINY = {"audio": [EAR], "visual": [EYE], "clip": ""}
     [
         ({"clips": 2}, PlanError, "one per split"),
         ({"seed": -1}, PlanError, "must not be negative"),
+        ({"sizes": {"train": 5, "val": 5}}, PlanError, "sizes are .* train, val, test, at least 1 each"),
+        ({"sizes": {"train": 5, "val": 0, "test": 5}}, PlanError, "at least 1 each"),
+        ({"sizes": {"train": 5, "val": 1, "test": 5, "more": 1}}, PlanError, "sizes are"),
+        ({"sizes": {"train": 1_000_000, "val": 1, "test": 1}}, PlanError, "1000002 clips"),
         ({"task": "avp"}, UnknownName, "did you mean avvp"),
         ({"audio": ["vgish"]}, UnknownName, "did you mean"),
         ({"audio": ["resnet152"]}, PlanError, "is visual, and was given as audio"),

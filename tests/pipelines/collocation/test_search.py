@@ -1,0 +1,206 @@
+"""A search from store to report: every method, what is refused, and what a second call finds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from extract.errors import PlanError, StoreBusy, StoreError, UnknownName
+from extract.store.runs import Lock
+from pipelines.collocation import jobs
+from pipelines.collocation.search import METHODS, Asked, search
+from pipelines.collocation.trainer import Means, Stopped
+from pipelines.parsing.config import Config
+from pipelines.parsing.synthetic.make import make_synthetic
+from pipelines.parsing.synthetic.stand_ins import StandIn
+
+NAMES = {"audio": ("vggish", "openl3_audio"), "visual": ("resnet152", "vgg19_bn")}
+
+
+@pytest.fixture
+def asked(pairs_store, tmp_path, tiny):
+    """``asked(**more)``: 2 x 2 collocations, two seeds, 24 epochs."""
+
+    def make(**more):
+        values = {"names": NAMES, "methods": ("halving",), "seeds": (0, 1), "grid": {"lr": ("3e-3", "1e-2")}}
+        config = tiny(epochs=24, **more.pop("settings", {}))
+        return Asked(**{"store": pairs_store, "out": tmp_path / "o", "config": config} | values | more)
+
+    return make
+
+
+def result(asked, method):
+    return json.loads((asked.out / method / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_every_method_in_one_folder(asked):
+    """The networks that perceive something are found by training; numbers are where the contract has them."""
+    every = asked(methods=METHODS, train_classes=(25, 5))
+    found = search(every, Means())
+    assert list(found) == ["traverse", "traverse-5", "decoupled", "halving", "transfer"]
+    names = {f"{audio}+{visual}" for audio in NAMES["audio"] for visual in NAMES["visual"]}
+    for name, each in found.items():
+        assert result(every, name) == json.loads(json.dumps(each))
+        assert {row["name"] for row in each["ranking"]} == names
+        assert [row["rank"] for row in each["ranking"]] == [1, 2, 3, 4]
+        assert each["winner"] == each["ranking"][0]["name"]
+        assert each["finished"]
+        assert each["wall_s"] > 0
+    truth = found["traverse"]
+    assert truth["winner"] == "vggish+resnet152"
+    assert truth["settled"] in (True, False)
+    assert truth["train_classes"] == 25
+    assert found["traverse-5"]["train_classes"] == 5
+    assert truth["trained_epochs"] == 4 * 2 * 24
+    assert truth["ranking"][0]["test"]["segment_type"]["values"]
+    assert truth["ranking"][0]["score"] == pytest.approx(np.mean(truth["ranking"][0]["values"]))
+    assert set(truth["fused"]) == names
+    assert all(0 <= value <= 1 for each in truth["fused"].values() for value in each.values())
+    assert found["halving"]["trained_epochs"] <= truth["trained_epochs"] / 12
+    assert found["decoupled"]["path"][0]["incumbent"] == "vggish+resnet152"
+    assert found["transfer"]["trained_epochs"] == 0
+    assert {"logme_seconds", "h_score_seconds", "cka_seconds", "cos_psi_audio"} <= set(
+        found["transfer"]["estimates"][truth["winner"]]
+    )
+    rows = list(csv.DictReader((every.out / "traverse" / "epochs.csv").open()))
+    assert len({(row["collocation"], row["seed"], row["epoch"]) for row in rows}) == len(rows) == 4 * 2 * 24
+    recall = list(csv.DictReader((every.out / "recall.csv").open()))
+    assert {row["kind"] for row in recall} == {"within", "across"}
+    assert {row["reading"] for row in recall} == {"shares a label", "equal labels"}
+    assert not list(every.out.rglob("state.safetensors"))
+    told = json.loads((every.out / "collocate.json").read_text())
+    assert told["clips"] == {"train": [40, 40], "val": [20, 20], "test": [20, 20]}
+    assert told["slots"] == {slot: list(some) for slot, some in NAMES.items()}
+
+
+def test_given_again_nothing_is_trained(asked, monkeypatch):
+    once = asked(methods=("halving", "decoupled"))
+    first = search(once, Means())
+    monkeypatch.setattr(jobs, "make_learners", None)
+    again = search(once, Means())
+    for name in first:
+        assert {**again[name], "wall_s": 0} == {**first[name], "wall_s": 0}
+
+
+def test_a_method_more_in_the_same_folder(asked):
+    search(asked(methods=("transfer",)), Means())
+    search(asked(methods=("halving",)), Means())
+    assert {path.parent.name for path in asked().out.glob("*/result.json")} == {"transfer", "halving"}
+
+
+def test_three_slots(asked):
+    found = search(asked(names={**NAMES, "clip": ("r2plus1d_18",)}, methods=("halving", "transfer")), Means())
+    for each in found.values():
+        assert {row["clip"] for row in each["ranking"]} == {"r2plus1d_18"}
+        assert each["winner"].endswith("+r2plus1d_18")
+    assert "cos_psi_clip" in found["transfer"]["estimates"][found["transfer"]["winner"]]
+
+
+@pytest.mark.parametrize("model", ["avel", "psp"])
+def test_ave(tmp_path, model):
+    store = tmp_path / "s"
+    easy = {"strength": 20.0, "confusion": 0.0, "background": 0.0}
+    make_synthetic(
+        store, "ave", sizes={"train": 32, "val": 16, "test": 16},
+        audio=[StandIn("vggish", "audio", (24,), **easy)],
+        visual=[StandIn("vgg19_ave", "visual", (7, 7, 16), **easy), StandIn("resnet152", "visual", (7, 7, 16), strength=0.0)],
+    )  # fmt: skip
+    names = {"audio": ("vggish",), "visual": ("vgg19_ave", "resnet152")}
+    config = Config("ave", model, audio="", visual="", epochs=2, batch=16, lr=1e-3)
+    found = search(Asked(store, tmp_path / "o", names, config, ("traverse", "transfer"), seeds=(0,)), Means())
+    assert found["traverse"]["metric"] == "accuracy"
+    assert {row["name"] for row in found["traverse"]["ranking"]} == {"vggish+vgg19_ave", "vggish+resnet152"}
+    assert 0 <= found["traverse"]["ranking"][0]["test"]["accuracy"]["mean"] <= 100
+    assert found["transfer"]["winner"] == "vggish+vgg19_ave"
+    assert not (tmp_path / "o" / "recall.csv").exists(), "AVE's networks have no streams of their own"
+
+
+# ---- what is not ranked, and what is refused ---------------------------------------------------------------------------
+
+
+def test_a_backbone_with_nan_is_flagged_and_the_others_are_ranked(by_hand, tmp_path, tiny):
+    rows = {(f"{split}{i}", "resnet152"): np.full((3, 6), np.nan) for split, count in (("t", 6),) for i in range(count)}
+    store = by_hand.small(tmp_path / "s", arrays=rows)
+    with pytest.raises(PlanError, match="no backbone is left for the slot visual"):
+        search(Asked(store, tmp_path / "o", {"audio": ("vggish",), "visual": ("resnet152",)}, tiny()), Means())
+    told = json.loads((tmp_path / "o" / "collocate.json").read_text())
+    assert told["flagged"]["resnet152"].startswith("NaN")
+
+
+def test_without_labels_of_val_only_transfer(by_hand, tmp_path, tiny):
+    store = by_hand.small(tmp_path / "s", events=[])
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(StoreError, match=r"decoupled, halving: ranks by scores on val, and .* --method transfer"):
+        search(Asked(store, tmp_path / "o", names, tiny(), ("decoupled", "halving", "transfer")), Means())
+
+
+def test_transfer_without_labels_of_val(pairs_store, tmp_path, tiny, asked):
+    """LogME of clips ranks where nothing is known of seconds."""
+    import shutil
+
+    store = tmp_path / "s"
+    shutil.copytree(pairs_store, store)
+    for path in store.glob("*dense*"):
+        path.unlink()
+    found = search(asked(store=store, methods=("transfer",)), Means())["transfer"]
+    assert found["by"] == "logme_clips"
+    assert found["winner"] == "vggish+resnet152"
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "text"),
+    [
+        ({"methods": ("travers",)}, UnknownName, "did you mean traverse"),
+        ({"settings": {"init": "x"}}, PlanError, "--init x is for `extract parse train`"),
+        ({"settings": {"select": "test"}}, PlanError, "--select test is for"),
+        ({"settings": {"patience": 3}}, PlanError, "--patience 3 is for"),
+        ({"methods": ("transfer",), "by": "logme"}, UnknownName, "did you mean logme_"),
+        ({"methods": ("decoupled",), "start": "vggish+resnet"}, UnknownName, "did you mean vggish\\+resnet152"),
+        ({"names": {"audio": ("vggish",), "visual": ("resnet1",)}}, UnknownName, "did you mean resnet152"),
+        ({"methods": ("traverse",), "train_classes": (0,)}, PlanError, "--train-classes 0: there are 25 classes"),
+    ],
+)  # fmt: skip
+def test_refused(asked, more, error, text):
+    with pytest.raises(error, match=text):
+        search(asked(**more), Means())
+
+
+def test_another_search_s_folder(asked):
+    search(asked(methods=("transfer",)), Means())
+    other = asked(methods=("transfer",))
+    with pytest.raises(PlanError, match=r"holds a search with lr 0\.003, and 0\.1 is asked for; give another folder"):
+        search(replace(other, config=replace(other.config, lr=0.1)), Means())
+
+
+def test_a_foreign_folder(asked):
+    one = asked()
+    one.out.mkdir()
+    (one.out / "thesis.tex").write_text("mine")
+    with pytest.raises(PlanError, match="is not empty and holds no search"):
+        search(one, Means())
+    assert [path.name for path in one.out.iterdir()] == ["thesis.tex"]
+
+
+def test_two_at_once(asked):
+    one = asked(methods=("transfer",))
+    one.out.mkdir()
+    with Lock(one.out), pytest.raises(StoreBusy):
+        search(one, Means())
+
+
+@pytest.mark.parametrize("method", ["halving", "transfer"])
+def test_stopped_and_gone_on(asked, method, tmp_path):
+    whole = search(asked(methods=(method,), out=tmp_path / "whole"), Means())[method]
+    one = asked(methods=(method,))
+    asks = iter([False, True])
+    with pytest.raises(Stopped):
+        search(one, Means(stopping=lambda: next(asks, True)))
+    found = search(one, Means())[method]
+    times = ("wall_s", "work_s")
+    assert [row["values"] for row in found["ranking"]] == [row["values"] for row in whole["ranking"]]
+    assert {name for name in found if name not in times} == {name for name in whole if name not in times}
