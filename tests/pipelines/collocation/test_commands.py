@@ -1,0 +1,112 @@
+"""``extract collocate`` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+QUICK = ("--epochs", 24, "--seeds", 1, "--batch", 8, "--lr", 3e-3, "--set", "width=16", "--device", "cpu")
+PAIRS = ("--audio", "vggish,openl3_audio", "--visual", "resnet152,vgg19_bn")
+
+
+@pytest.fixture
+def collocate(way, capsys, monkeypatch):
+    """``collocate("--store", store, ...)``: the command in this process."""
+    return lambda *args: way.invoke(capsys, monkeypatch, "collocate", *args)
+
+
+def refused(done) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def undated(page) -> str:
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", page.read_text())
+
+
+def test_a_search_and_its_report(collocate, pairs_store, tmp_path):
+    out = tmp_path / "o"
+    done = collocate(
+        "--store", pairs_store, *PAIRS, *QUICK, "--method", "transfer,halving", "--budget", 0.25, "-o", out
+    )
+    assert not done.returncode, done.stderr
+    assert "transfer: vggish+resnet152 has the highest logme_seconds" in done.stdout
+    assert "next: extract parse train --store" in done.stdout
+    assert f"page {out / 'page.html'}" in done.stdout
+    told = json.loads((out / "halving" / "result.json").read_text())
+    assert told["trained_epochs"] <= 4 * 24 / 4
+    page = undated(out / "page.html")
+    (out / "page.html").unlink()
+    again = collocate("report", out)
+    assert not again.returncode, again.stderr
+    assert undated(out / "page.html") == page
+    assert "vggish+resnet152" in again.stdout
+
+
+def test_the_printed_command_trains_the_winner(collocate, way, capsys, monkeypatch, pairs_store, tmp_path):
+    done = collocate("--store", pairs_store, *PAIRS, *QUICK, "--method", "transfer", "-o", tmp_path / "o")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("next: extract "))
+    words = line.removeprefix("next: extract ").split()
+    words[words.index("-o") + 1] = str(tmp_path / "r")
+    trained = way.invoke(capsys, monkeypatch, *words, "--epochs", 1, "--set", "width=16")
+    assert not trained.returncode, trained.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((), "--store is missing"),
+        (("--store", "s"), "--out is missing"),
+        (("--store", "s", "-o", "o"), "--audio is missing"),
+        (("--store", "s", "-o", "o", "--audio", "a"), "--visual is missing"),
+        (("--store", "s", "-o", "o", "--audio", "a,a", "--visual", "b"), "--audio 'a,a' names something twice"),
+        (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--train-classes", "x"), "must be numbers of classes"),
+        (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--grid", "lr"), "--grid 'lr' must be NAME=VALUE"),
+        (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--model", "avel"), "model"),
+    ],
+)  # fmt: skip
+def test_refused(collocate, args, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert text in refused(collocate(*args))
+    assert not (tmp_path / "o").exists()
+
+
+def test_no_search_to_report_on(collocate, tmp_path):
+    assert "collocate" in refused(collocate("report", tmp_path))
+
+
+def test_budget_too_small_says_what_is_enough(collocate, pairs_store, tmp_path):
+    said = refused(collocate("--store", pairs_store, *PAIRS, *QUICK, "--epochs", 4, "-o", tmp_path / "o"))
+    assert "give --budget of at least 0.5, or traverse" in said
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_and_the_same_command_goes_on(pairs_store, tmp_path):
+    out = tmp_path / "o"
+    words = ["collocate", "--store", pairs_store, *PAIRS, *QUICK, "--epochs", 3000, "--method", "traverse", "-o", out]
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from extract.cli import main; sys.argv = ['extract', *sys.argv[1:]]; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(out.glob("traverse/work/*")):
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    told, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert told.strip() == "stopped; the same command goes on"
+    assert list(out.glob("traverse/work/*/state.safetensors"))
