@@ -17,9 +17,8 @@ from pipelines.collocation.summary import Summary, summarise
 from pipelines.collocation.transfer import of_slots
 from pipelines.parsing.data import Split
 
-RANKS_BY = "logme_seconds"
-WITHOUT_TIMES = "logme_clips"
-"""What ranks where val has no labels with times."""
+RANKS_BY = "logme_clips"
+"""Of the estimators the one that found planted pairs most often (docs/results.md); it needs labels of clips only."""
 
 
 def rank_by_transfer(
@@ -39,7 +38,7 @@ def rank_by_transfer(
     collocations
         to rank
     by
-        the estimator; empty: LogME of the seconds of val, or of clips where val has no labels with times
+        the estimator; empty: `RANKS_BY`
     seed
         of what is drawn
     stopping
@@ -78,7 +77,7 @@ def rank_by_transfer(
         )
         seconds[each.name] = time.monotonic() - begun + shared
     known = estimates[collocations[0].name]
-    chosen = by or (RANKS_BY if RANKS_BY in known else WITHOUT_TIMES)
+    chosen = by or RANKS_BY
     if chosen not in known:
         raise nearest(chosen, list(known), "estimator of transfer")
     order = sorted(collocations, key=lambda each: -estimates[each.name][chosen])

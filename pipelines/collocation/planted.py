@@ -145,12 +145,17 @@ def single_scores(planted: Planted) -> dict[str, float]:
     Parameters
     ----------
     planted
-        with 2 labelled seconds or more in val and in test
+        val and test each need 2 such seconds or more
 
     Returns
     -------
     dict
         by backbone: percent of the seconds in which it is right
+
+    Raises
+    ------
+    PlanError
+        there are fewer
     """
     store, task = Store(planted.store), task_of("avvp")
     found = {}
@@ -173,6 +178,10 @@ def _labelled(split: Split, slot: str) -> Labelled:
     truth = truth.reshape(-1, truth.shape[-1])
     rows = split.features[slot].numpy().reshape(len(truth), -1)
     one = truth.sum(axis=1) == 1
+    if one.sum() < 2:
+        raise PlanError(
+            f"{split.name} has {one.sum()} seconds in which one class is there ({slot}); a probe needs 2: plant more clips"
+        )
     return rows[one].astype(np.float64), truth[one].astype(np.float64)
 
 

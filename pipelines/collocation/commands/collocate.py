@@ -61,7 +61,7 @@ class _Late(click.Group):
     metavar="20,15,10",
     help="Traverse again with the first so many classes in training clips (the paper's Fig. 6).",
 )
-@click.option("--by", default="", metavar="ESTIMATOR", help="What transfer ranks by; default: logme_seconds.")
+@click.option("--by", default="", metavar="ESTIMATOR", help="What transfer ranks by; default: logme_clips.")
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of intervals.")
 @click.option(
     "--budget",

@@ -37,7 +37,7 @@ def test_a_search_and_its_report(collocate, pairs_store, tmp_path):
         "--store", pairs_store, *PAIRS, *QUICK, "--method", "transfer,halving", "--budget", 0.25, "-o", out
     )
     assert not done.returncode, done.stderr
-    assert "transfer: vggish+resnet152 has the highest logme_seconds" in done.stdout
+    assert "transfer: vggish+resnet152 has the highest logme_clips" in done.stdout
     assert "next: extract parse train --store" in done.stdout
     assert f"page {out / 'page.html'}" in done.stdout
     told = json.loads((out / "halving" / "result.json").read_text())

@@ -130,6 +130,12 @@ def test_the_probe_asks_ears_what_is_heard_and_eyes_what_is_seen(tmp_path: Path)
     assert all(scores[name] > 50 for name in scores if found.strengths[name] > 4)
 
 
+def test_a_probe_needs_seconds(tmp_path: Path) -> None:
+    silent = Scene(together=0, shifted=0, off_screen=0, silent=1)
+    with pytest.raises(PlanError, match=r"val has 0 seconds in which one class is there \(audio\)"):
+        single_scores(tiny(tmp_path / "s", 0, scene=silent))
+
+
 def test_a_backbone_helps_the_ones_that_it_fits(probed: Callable[[int], Planted]) -> None:
     """In the seconds in which one class is heard and seen: the best audio backbone beside a visual one, and that one alone."""
     found = probed(0)
