@@ -25,6 +25,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A cluster on this machine; tests that use it belong to the xdist group ``ray``, so that there is one."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, logging_level=40, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
 def golden() -> Path:
     """Small arrays made for this project, which travel with it."""
     return ROOT / "tests" / "golden"

@@ -15,14 +15,14 @@ import torch
 from extract.errors import PlanError, StoreError, nearest
 from extract.store.merge import sweep_tmp
 from extract.store.runs import Lock
-from pipelines.collocation.by_transfer import rank_by_transfer
+from pipelines.collocation.clips.shared import Shared, share
 from pipelines.collocation.collocations import Collocation, every
-from pipelines.collocation.decoupled import decouple
-from pipelines.collocation.halving import halve
-from pipelines.collocation.shared import Shared, share
-from pipelines.collocation.streams import diagnose
-from pipelines.collocation.trainer import LaneTrainer, Means, OnRow, Stopped
-from pipelines.collocation.traverse import traverse
+from pipelines.collocation.methods.by_transfer import rank_by_transfer
+from pipelines.collocation.methods.decoupled import decouple
+from pipelines.collocation.methods.halving import halve
+from pipelines.collocation.methods.traverse import traverse
+from pipelines.collocation.recall.streams import diagnose
+from pipelines.collocation.training.trainer import LaneTrainer, Means, OnRow, Stopped
 from pipelines.parsing import run_folder
 from pipelines.parsing.config import Config
 from pipelines.parsing.evaluate import headline
@@ -55,13 +55,13 @@ class Asked:
     seeds
         of the trainings
     grid
-        settings that the decoupled method tries, see :func:`pipelines.collocation.decoupled.decouple`
+        settings that the decoupled method tries, see :func:`pipelines.collocation.methods.decoupled.decouple`
     start
         where it starts; empty: at the first collocation
     train_classes
         also traverse with the first so many classes in training clips (Fig. 6 of the paper)
     by
-        what transfer ranks by; empty: see :func:`pipelines.collocation.by_transfer.rank_by_transfer`
+        what transfer ranks by; empty: see :func:`pipelines.collocation.methods.by_transfer.rank_by_transfer`
     confidence
         of all intervals
     budget

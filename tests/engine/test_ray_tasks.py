@@ -1,4 +1,4 @@
-"""Tasks of pipelines.collocation.lanes on a real local Ray cluster; what is not about Ray is in its own tests."""
+"""Tasks of pipelines.collocation.training.lanes on a real local Ray cluster; what is not about Ray is in its own tests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from extract.errors import ExtractError, PlanError, StoreError
-from pipelines.collocation.lanes import run_tasks
+from pipelines.collocation.training.lanes import run_tasks
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
-FOLDER = Path(__file__).parents[1] / "pipelines" / "collocation"
+FOLDER = Path(__file__).parents[1] / "pipelines" / "collocation" / "training"
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ PARENT = """
     import sys
     sys.path.insert(0, {here!r})
     from lane_works import Task, work
-    from pipelines.collocation.lanes import run_tasks
+    from pipelines.collocation.training.lanes import run_tasks
     tasks = [Task(i, {folder!r}, 1000.0, "deaf") for i in range(2)]
     list(run_tasks(work, tasks, lanes=2, engine="ray", threads=1))
 """

@@ -128,7 +128,7 @@ def _search(
     from pipelines.collocation.report.page import write_report
     from pipelines.collocation.report.words import shown
     from pipelines.collocation.search import BUDGET, GRID, Asked, search
-    from pipelines.collocation.trainer import Stopped
+    from pipelines.collocation.training.trainer import Stopped
 
     names = {"audio": _names(audio, "--audio"), "visual": _names(visual, "--visual"), "clip": _names(clip, "--clip")}
     for slot in ("audio", "visual"):
@@ -171,7 +171,7 @@ def _search(
 def _means(device: str, lanes: int | None, at_once: int | None, engine: str, stopping: Any) -> Any:
     import torch
 
-    from pipelines.collocation.trainer import Means
+    from pipelines.collocation.training.trainer import Means
     from pipelines.parsing.networks import device_of
 
     found = device_of(device) if engine == "local" else ("cpu" if device == "auto" else device)

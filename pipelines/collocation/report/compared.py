@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from pipelines.collocation.certainty.statistics import Agreement, agreement
 from pipelines.collocation.report.told import Ranked, Result, Search, Spread
-from pipelines.collocation.statistics import Agreement, agreement
 
 Row = dict[str, Any]
 AGREEMENT = ("kendall_tau", "kendall_p", "kendall_n", "same_winner_as_traverse", "rank_of_traverse_winner")

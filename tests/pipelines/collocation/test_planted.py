@@ -13,7 +13,7 @@ import pytest
 from extract.errors import PlanError, StoreError
 from extract.store import Store
 from pipelines.collocation.planted import AUDIO, VISUAL, Planted, plant, single_scores
-from pipelines.collocation.stacked import Member, Stack
+from pipelines.collocation.stack.stacked import Member, Stack
 from pipelines.parsing import metrics
 from pipelines.parsing.data import Split, load_split, resolve_keys
 from pipelines.parsing.synthetic.scenes import Scene

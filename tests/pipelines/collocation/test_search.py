@@ -11,9 +11,9 @@ import pytest
 
 from extract.errors import PlanError, StoreBusy, StoreError, UnknownName
 from extract.store.runs import Lock
-from pipelines.collocation import jobs
 from pipelines.collocation.search import METHODS, Asked, search
-from pipelines.collocation.trainer import Means, Stopped
+from pipelines.collocation.training import jobs
+from pipelines.collocation.training.trainer import Means, Stopped
 from pipelines.parsing.config import Config
 from pipelines.parsing.synthetic.make import make_synthetic
 from pipelines.parsing.synthetic.stand_ins import StandIn

@@ -1,0 +1,1 @@
+"""The clips that all collocations share: read once, mapped into every lane."""

@@ -1,0 +1,1 @@
+"""How to search: one file per method."""

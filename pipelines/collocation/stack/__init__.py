@@ -1,0 +1,1 @@
+"""Parsers trained at once as one set of tensors."""

@@ -1,0 +1,1 @@
+"""Trials, curves, and the lanes that train them."""

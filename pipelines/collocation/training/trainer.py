@@ -1,0 +1,241 @@
+"""Training over lanes: what a method asks for becomes jobs, what was done before is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.errors import PlanError
+from pipelines.collocation.collocations import Trial
+from pipelines.collocation.training.curves import NOTHING, Curve, On
+from pipelines.collocation.training.jobs import DONE, STATE, Done, Job, advance, read_done
+from pipelines.collocation.training.lanes import run_tasks
+from pipelines.parsing import run_folder
+from pipelines.parsing.config import Config
+from pipelines.parsing.evaluate import headline
+from pipelines.parsing.presets import changed
+
+WORK = "work"
+EPOCHS = "epochs.csv"
+_CLOCK = "clock.json"
+OnRow = Callable[[Mapping[str, Any]], None]
+
+
+class Stopped(Exception):
+    """The user asked to stop; what is done is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Where and how the jobs of a search are done.
+
+    Parameters
+    ----------
+    lanes, devices, engine, address
+        see :func:`pipelines.collocation.training.lanes.run_tasks`
+    at_once
+        how many parsers a lane trains together, at least 1
+    stopping
+        asked between epochs
+    """
+
+    lanes: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+    engine: str = "local"
+    address: str | None = None
+    at_once: int = 5
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(slots=True)
+class _Known:
+    """Where a trial is: epochs, the job that it ended in, and its curve so far."""
+
+    done: int
+    folder: Path
+    curve: Curve
+
+
+@dataclass(slots=True)
+class LaneTrainer:
+    """The :class:`~pipelines.collocation.training.curves.Trainer` of a search.
+
+    Parameters
+    ----------
+    root
+        folder of the search
+    folder
+        of the method
+    config
+        all but seed and features
+    classes
+        names, the background included
+    train_classes
+        how many of them training clips keep
+    means
+        lanes and devices
+    on_row
+        told every row of a finished job
+
+    Notes
+    -----
+    Jobs have the names of what they do, so that the same questions in the same order find what was done before.
+    """
+
+    root: Path
+    folder: Path
+    config: Config
+    classes: tuple[str, ...]
+    train_classes: int
+    means: Means = field(default_factory=Means)
+    on_row: OnRow = lambda row: None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_in: dict[Trial, Path] = field(default_factory=dict)
+    _known: dict[tuple[On, str], dict[Trial, _Known]] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def epochs(self) -> int:
+        """Of a full training."""
+        return self.config.epochs
+
+    def train(
+        self,
+        trials: Sequence[Trial],
+        until: int,
+        *,
+        on: On = "train",
+        settings: Mapping[str, str] = NOTHING,
+        test: bool = False,
+    ) -> dict[Trial, Curve]:
+        """See :class:`~pipelines.collocation.training.curves.Trainer`.
+
+        Raises
+        ------
+        Stopped
+            before all was done
+        PlanError
+            more epochs than a full training has, or test scores of trials that were begun without them
+        """
+        if not 1 <= until <= self.epochs:
+            raise PlanError(f"{until} epochs were asked for; a full training has {self.epochs}")
+        config = changed(self.config, settings)
+        said = json.dumps(dict(settings), sort_keys=True)
+        known = self._known.setdefault((on, said), {})
+        jobs = self._jobs(list(dict.fromkeys(trials)), known, config, until, on, test)
+        for job, done in zip(jobs, self._do(jobs), strict=True):
+            self._learn(job, done, known, said)
+        self._write()
+        return {trial: known[trial].curve for trial in trials}
+
+    def _jobs(
+        self, trials: Sequence[Trial], known: Mapping[Trial, _Known], config: Config, until: int, on: On, test: bool
+    ) -> list[Job]:
+        pending: dict[int, list[Trial]] = {}
+        for trial in trials:
+            start = known[trial].done if trial in known else 0
+            if start < until:
+                pending.setdefault(start, []).append(trial)
+        jobs = []
+        for start, some in sorted(pending.items()):
+            if test and start:
+                raise PlanError(
+                    f"{some[0].name} was trained for {start} epochs without test scores; ask for them at first"
+                )
+            # a stack takes the rows of a feature once per seed
+            some.sort(key=lambda trial: trial.seed)
+            for first in range(0, len(some), self.means.at_once):
+                group = tuple(some[first : first + self.means.at_once])
+                sources = tuple(known[trial].folder for trial in group) if start else ()
+                jobs.append(self._job(group, start, until, config, on, test, sources))
+        return jobs
+
+    def _job(
+        self,
+        trials: tuple[Trial, ...],
+        start: int,
+        until: int,
+        config: Config,
+        on: On,
+        test: bool,
+        sources: tuple[Path, ...],
+    ) -> Job:
+        told = [
+            [trial.name for trial in trials], start, until, on, test, config.digest(), self.train_classes,
+            [source.name for source in sources],
+        ]  # fmt: skip
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        return Job(
+            self.root, self.folder / WORK / name, trials, start, until, on, config, self.classes, self.train_classes,
+            sources, test,
+        )  # fmt: skip
+
+    def _do(self, jobs: Sequence[Job]) -> list[Done]:
+        found = {n: read_done(job.folder) for n, job in enumerate(jobs) if (job.folder / DONE).is_file()}
+        left = [number for number in range(len(jobs)) if number not in found]
+        means = self.means
+        self._since = time.monotonic()
+        if left:
+            told = run_tasks(
+                advance, [jobs[number] for number in left], lanes=min(means.lanes, len(jobs)), devices=means.devices,
+                engine=means.engine, address=means.address, stopping=means.stopping,
+            )  # fmt: skip
+            with closing(told):
+                for at, done in told:
+                    self._tick()
+                    if done is not None:
+                        found[left[at]] = done
+        if len(found) < len(jobs):
+            raise Stopped
+        return [found[number] for number in range(len(jobs))]
+
+    def _learn(self, job: Job, done: Done, known: dict[Trial, _Known], settings: str) -> None:
+        score = f"val_{headline(job.config)}"
+        for trial, rows, clips, test in zip(job.trials, done.rows, done.clips, done.test, strict=True):
+            before = known[trial].curve if trial in known else Curve((), np.zeros(0), 0.0)
+            work_s = before.work_s + sum(row["train_s"] + row["val_s"] for row in rows)
+            val = (*before.val, *(row[score] for row in rows))
+            known[trial] = _Known(job.until, job.folder, Curve(val, clips, work_s, test or before.test))
+            if job.test:
+                self.best_in[trial] = job.folder
+            slots = {"collocation": trial.collocation.name, "audio": "", "visual": "", "clip": ""}
+            for row in rows:
+                told = {**slots, **trial.collocation.slots, "seed": trial.seed, "epoch": row["epoch"], "on": job.on}
+                self.rows.append({**told, "settings": "" if settings == "{}" else settings, **row})
+                self.on_row(self.rows[-1])
+
+    def _write(self) -> None:
+        if self.rows:
+            run_folder.make_folder(self.folder)
+            run_folder.write_table(self.folder / EPOCHS, self.rows)
+
+    def _tick(self) -> None:
+        """Add what went by to the clock, which goes on where a killed search left it."""
+        now = time.monotonic()
+        run_folder.write_json(self.folder / _CLOCK, {"wall_s": self.wall_s + now - self._since})
+        self._since = now
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that jobs took, side by side, over all calls."""
+        path = self.folder / _CLOCK
+        return float(run_folder.read_json(path)["wall_s"]) if path.is_file() else 0.0
+
+    @property
+    def work_s(self) -> float:
+        """Seconds that jobs took, one after the other."""
+        return math.fsum(row["train_s"] + row["val_s"] for row in self.rows)
+
+    def tidy(self) -> None:
+        """Remove what only going on needs."""
+        for path in (self.folder / WORK).glob(f"*/{STATE}"):
+            path.unlink(missing_ok=True)
