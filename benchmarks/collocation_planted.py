@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
+from pipelines.collocation.asked import METHODS, Asked
 from pipelines.collocation.certainty.statistics import agreement
 from pipelines.collocation.planted import SCENE, Planted, plant, single_scores
-from pipelines.collocation.search import METHODS, Asked, search
+from pipelines.collocation.search import search
 from pipelines.collocation.training.trainer import Means
 from pipelines.parsing.config import Config
 from pipelines.parsing.synthetic.scenes import Scene

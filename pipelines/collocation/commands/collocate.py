@@ -125,9 +125,10 @@ def _search(
     device: str,
     **settings: Any,
 ) -> None:
+    from pipelines.collocation.asked import BUDGET, GRID, Asked
     from pipelines.collocation.report.page import write_report
     from pipelines.collocation.report.words import shown
-    from pipelines.collocation.search import BUDGET, GRID, Asked, search
+    from pipelines.collocation.search import search
     from pipelines.collocation.training.trainer import Stopped
 
     names = {"audio": _names(audio, "--audio"), "visual": _names(visual, "--visual"), "clip": _names(clip, "--clip")}

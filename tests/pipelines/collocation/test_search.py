@@ -11,7 +11,8 @@ import pytest
 
 from extract.errors import PlanError, StoreBusy, StoreError, UnknownName
 from extract.store.runs import Lock
-from pipelines.collocation.search import METHODS, Asked, search
+from pipelines.collocation.asked import METHODS, Asked
+from pipelines.collocation.search import search
 from pipelines.collocation.training import jobs
 from pipelines.collocation.training.trainer import Means, Stopped
 from pipelines.parsing.config import Config
@@ -162,12 +163,22 @@ def test_transfer_without_labels_of_val(pairs_store, tmp_path, tiny, asked):
         ({"methods": ("transfer",), "by": "logme"}, UnknownName, "did you mean logme_"),
         ({"methods": ("decoupled",), "start": "vggish+resnet"}, UnknownName, "did you mean vggish\\+resnet152"),
         ({"names": {"audio": ("vggish",), "visual": ("resnet1",)}}, UnknownName, "did you mean resnet152"),
+        ({"methods": ("traverse", "halving"), "seeds": (0,), "budget": 0.01}, PlanError, "give --budget of at least"),
+        ({"methods": ("traverse", "decoupled"), "grid": {"lrr": ("1",)}}, UnknownName, "did you mean lr"),
         ({"methods": ("traverse",), "train_classes": (0,)}, PlanError, "--train-classes 0: there are 25 classes"),
     ],
 )  # fmt: skip
 def test_refused(asked, more, error, text):
     with pytest.raises(error, match=text):
         search(asked(**more), Means())
+
+
+def test_transfer_of_too_few_clips_is_refused_before_anything_is_trained(by_hand, tmp_path, tiny):
+    store = by_hand.small(tmp_path / "s")
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(PlanError, match=r"transfer: .* batches of 16 clips, and val has 3; leave it out of --method"):
+        search(Asked(store, tmp_path / "o", names, tiny(), ("traverse", "transfer")), Means())
+    assert not (tmp_path / "o" / "traverse").exists()
 
 
 def test_another_search_s_folder(asked):

@@ -1,0 +1,130 @@
+"""What is asked of a search, and whether it can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extract.errors import PlanError, StoreError, nearest
+from pipelines.collocation.clips.shared import Shared
+from pipelines.collocation.collocations import Collocation
+from pipelines.collocation.methods.decoupled import points
+from pipelines.collocation.methods.schedule import plan
+from pipelines.collocation.transfer.summary import CLIPS
+from pipelines.parsing.config import Config
+from pipelines.parsing.presets import changed
+
+BUDGET = 1 / 12
+METHODS = ("traverse", "decoupled", "halving", "transfer")
+GRID: Mapping[str, Sequence[str]] = {"lr": ("1e-4", "3e-4", "1e-3")}
+"""What the decoupled method tries for an incumbent, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be searched, and how.
+
+    Parameters
+    ----------
+    store
+        folder of the features
+    out
+        folder of the search; given again, it goes on
+    names
+        keys or backbones by slot
+    config
+        of every training; its features and seed do not count
+    methods
+        some of `METHODS`, in the order in which to do them
+    seeds
+        of the trainings
+    grid
+        settings that the decoupled method tries, see :func:`pipelines.collocation.methods.decoupled.decouple`
+    start
+        where it starts; empty: at the first collocation
+    train_classes
+        also traverse with the first so many classes in training clips (Fig. 6 of the paper)
+    by
+        what transfer ranks by; empty: see :func:`pipelines.collocation.methods.by_transfer.rank_by_transfer`
+    confidence
+        of all intervals
+    budget
+        the share of a traversal's epochs that halving may train
+    diagnostics
+        after traversal, measure how alike the streams of a pair are (Table 1), and ``cos ψ₁`` of what was fused
+    """
+
+    store: Path
+    out: Path
+    names: Mapping[str, tuple[str, ...]]
+    config: Config
+    methods: tuple[str, ...] = ("halving",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    grid: Mapping[str, Sequence[str]] = field(default_factory=lambda: GRID)
+    start: str = ""
+    train_classes: tuple[int, ...] = ()
+    by: str = ""
+    confidence: float = 0.95
+    budget: float = BUDGET
+    diagnostics: bool = True
+
+
+def check_settings(asked: Asked) -> None:
+    """Refuse methods that there are not, and settings of one network's training that a search decides for itself.
+
+    Raises
+    ------
+    UnknownName, PlanError
+        there is one
+    """
+    for method in asked.methods:
+        if method not in METHODS:
+            raise nearest(method, list(METHODS), "method")
+    for name, unset in (("init", ""), ("select", "val"), ("patience", 0)):
+        if getattr(asked.config, name) != unset:
+            raise PlanError(
+                f"--{name} {getattr(asked.config, name)} is for `extract parse train`; a search begins with random weights, "
+                "trains as long as its method says, and chooses on val"
+            )
+
+
+def check(asked: Asked, shared: Shared, collocations: Sequence[Collocation]) -> Collocation | None:
+    """Whether every method can do its work, before the first begins.
+
+    Returns
+    -------
+    Collocation or None
+        where decoupled starts, if that was asked for
+
+    Raises
+    ------
+    StoreError
+        a method needs labels with times of val, and there are none
+    PlanError, UnknownName
+        a setting that a method cannot work with
+    """
+    needing = [method for method in asked.methods if method != "transfer"]
+    if needing and "val" not in shared.timed:
+        raise StoreError(
+            f"{', '.join(needing)}: ranks by scores on val, and {shared.store} has no labels with times for val; put them beside "
+            "the manifest as <stem>.dense.csv (`extract manifest llp|ave` does) and run again, or use --method transfer"
+        )
+    fewest = min(("train", "val"), key=lambda split: shared.clips[split][0])
+    if "transfer" in asked.methods and shared.clips[fewest][0] < CLIPS:
+        raise PlanError(
+            f"transfer: cos ψ₁ is of batches of {CLIPS} clips, and {fewest} has {shared.clips[fewest][0]}; leave it out of "
+            "--method"
+        )
+    everything = len(shared.classes)
+    for count in asked.train_classes:
+        if not 1 <= count <= everything:
+            raise PlanError(f"--train-classes {count}: there are {everything} classes; keep 1 to {everything} of them")
+    if "halving" in asked.methods:
+        plan(len(collocations), len(asked.seeds), asked.config.epochs, budget=asked.budget)
+    for settings in points(asked.grid) if "decoupled" in asked.methods else ():
+        changed(asked.config, settings)
+    by_name = {each.name: each for each in collocations}
+    if asked.start and asked.start not in by_name:
+        raise nearest(asked.start, list(by_name), "collocation to start at")
+    return by_name.get(asked.start)
