@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from extract.errors import PlanError, StoreError, nearest
+from pipelines.collocation.clips.opened import fewer_classes, open_splits
 from pipelines.collocation.clips.shared import Shared
-from pipelines.collocation.collocations import Collocation
+from pipelines.collocation.collocations import Collocation, every
+from pipelines.collocation.methods.by_transfer import estimators
 from pipelines.collocation.methods.decoupled import points
 from pipelines.collocation.methods.schedule import plan
 from pipelines.collocation.transfer.summary import CLIPS
@@ -19,6 +21,8 @@ BUDGET = 1 / 12
 METHODS = ("traverse", "decoupled", "halving", "transfer")
 GRID: Mapping[str, Sequence[str]] = {"lr": ("1e-4", "3e-4", "1e-3")}
 """What the decoupled method tries for an incumbent, unless told otherwise."""
+_ONE_FOR_ALL = ("task", "audio", "visual", "clip", "classes", "seed", "epochs", "init", "select", "patience")
+"""Settings that all trainings of a search have in common, or that it chooses by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,14 @@ def check_settings(asked: Asked) -> None:
     Raises
     ------
     UnknownName, PlanError
-        there is one
+        there is one, or nothing is asked for
     """
+    if not asked.methods:
+        raise PlanError(f"--method names no method; give some of {', '.join(METHODS)}")
+    if not asked.seeds or len(set(asked.seeds)) < len(asked.seeds):
+        raise PlanError(f"the seeds are {list(asked.seeds)}; give at least one, each once")
+    if not 0 < asked.confidence < 1:
+        raise PlanError(f"confidence {asked.confidence:g} must be between 0 and 1, such as 0.95")
     for method in asked.methods:
         if method not in METHODS:
             raise nearest(method, list(METHODS), "method")
@@ -87,6 +97,23 @@ def check_settings(asked: Asked) -> None:
                 f"--{name} {getattr(asked.config, name)} is for `extract parse train`; a search begins with random weights, "
                 "trains as long as its method says, and chooses on val"
             )
+    if asked.names.get("clip"):
+        replace(asked.config, clip=asked.names["clip"][0])  # which the networks for ave refuse
+
+
+def collocations_of(shared: Shared) -> tuple[Collocation, ...]:
+    """All collocations of the features that are not flagged.
+
+    Raises
+    ------
+    PlanError
+        none is left for a slot, or :func:`pipelines.collocation.collocations.every`
+    """
+    for slot, left in shared.slots.items():
+        if not left:
+            why = "; ".join(f"{name}: {reason}" for name, reason in shared.flagged.items())
+            raise PlanError(f"no backbone is left for the slot {slot} ({why}); give others with --{slot}")
+    return every(shared.slots)
 
 
 def check(asked: Asked, shared: Shared, collocations: Sequence[Collocation]) -> Collocation | None:
@@ -116,15 +143,35 @@ def check(asked: Asked, shared: Shared, collocations: Sequence[Collocation]) -> 
             f"transfer: cos ψ₁ is of batches of {CLIPS} clips, and {fewest} has {shared.clips[fewest][0]}; leave it out of "
             "--method"
         )
+    known = estimators(shared.slots, "val" in shared.timed)
+    if "transfer" in asked.methods and asked.by not in ("", *known):
+        raise nearest(asked.by, list(known), "estimator of transfer")
+    by_name = {each.name: each for each in collocations}
     everything = len(shared.classes)
     for count in asked.train_classes:
         if not 1 <= count <= everything:
             raise PlanError(f"--train-classes {count}: there are {everything} classes; keep 1 to {everything} of them")
+        if "traverse" in asked.methods:
+            fewer_classes(open_splits(asked.out, [])["train"], count)
+    for method in asked.methods:
+        if method in ("halving", "decoupled") and len(by_name) < 2:
+            raise PlanError(
+                f"{method}: {', '.join(by_name)} is the only collocation; give more backbones, or use --method traverse"
+            )
     if "halving" in asked.methods:
         plan(len(collocations), len(asked.seeds), asked.config.epochs, budget=asked.budget)
-    for settings in points(asked.grid) if "decoupled" in asked.methods else ():
-        changed(asked.config, settings)
-    by_name = {each.name: each for each in collocations}
+    if "decoupled" in asked.methods:
+        _check_grid(asked)
     if asked.start and asked.start not in by_name:
         raise nearest(asked.start, list(by_name), "collocation to start at")
     return by_name.get(asked.start)
+
+
+def _check_grid(asked: Asked) -> None:
+    for name, values in asked.grid.items():
+        if name in _ONE_FOR_ALL:
+            raise PlanError(f"--grid {name}: all trainings of a search have the same; choose other settings to try")
+        if not values or len(set(values)) < len(values):
+            raise PlanError(f"--grid {name}={','.join(values)}: give at least one value, each once")
+    for settings in points(asked.grid):
+        changed(asked.config, settings)

@@ -63,7 +63,7 @@ def every(slots: Mapping[str, Sequence[str]]) -> tuple[Collocation, ...]:
     Raises
     ------
     PlanError
-        a slot has no backbones, or one twice
+        a slot has no backbones, or one twice, or two collocations would have one name
     """
     for slot in SLOTS[:2]:
         if not slots.get(slot):
@@ -71,7 +71,10 @@ def every(slots: Mapping[str, Sequence[str]]) -> tuple[Collocation, ...]:
     for slot, names in slots.items():
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise PlanError(f"--{slot} names {twice[0]} twice; name every backbone once")
-    return tuple(Collocation(*each) for each in product(slots["audio"], slots["visual"], slots.get("clip") or ("",)))
+    found = tuple(Collocation(*each) for each in product(slots["audio"], slots["visual"], slots.get("clip") or ("",)))
+    if same := [name for name, count in Counter(each.name for each in found).items() if count > 1]:
+        raise PlanError(f"{same[0]} is the name of two collocations, for backbones have a + in theirs; rename these")
+    return found
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from extract.errors import PlanError
 from extract.store.merge import sweep_tmp
 from extract.store.runs import Lock
-from pipelines.collocation.asked import Asked, check, check_settings
+from pipelines.collocation.asked import Asked, check, check_settings, collocations_of
 from pipelines.collocation.clips.shared import Shared, share
-from pipelines.collocation.collocations import Collocation, every
+from pipelines.collocation.collocations import Collocation
 from pipelines.collocation.folder import RESULT, claim, own
 from pipelines.collocation.methods.by_transfer import rank_by_transfer
 from pipelines.collocation.methods.decoupled import decouple
@@ -65,9 +66,9 @@ def search(
     with Lock(asked.out):
         sweep_tmp(asked.out)
         shared = share(asked.store, asked.names, asked.config.task, asked.out, classes=asked.config.classes)
-        claim(asked, shared, means)
-        collocations = every(shared.slots)
+        collocations = collocations_of(shared)
         start = check(asked, shared, collocations)
+        claim(asked, shared, means)
         found: dict[str, dict[str, Any]] = {}
         for method in asked.methods:
             for classes in _classes(asked, shared, method):
@@ -97,6 +98,7 @@ def _one(
 ) -> dict[str, Any]:
     folder = asked.out / name
     run_folder.make_folder(folder)
+    sweep_tmp(folder)
     told: dict[str, Any] = {
         "task": asked.config.task, "metric": headline(asked.config), "seeds": list(asked.seeds),
         "epochs": asked.config.epochs, "train_classes": classes,
@@ -106,14 +108,19 @@ def _one(
         if not found["finished"]:
             raise Stopped
     else:
-        trainer = LaneTrainer(asked.out, folder, replace(asked.config, seed=0), shared.classes, classes, means, on_row)
+        # the same whatever features the configuration names, for jobs are found by it
+        config = replace(asked.config, seed=0, audio="", visual="", clip="")
+        trainer = LaneTrainer(asked.out, folder, config, shared.classes, classes, means, on_row)
         found = _trained(asked, trainer, collocations, method, start)
         found |= {"wall_s": trainer.wall_s, "work_s": trainer.work_s, "finished": True}
         found["notes"] = [*found.get("notes", []), *_lost(trainer.rows)]
         if method == "traverse" and classes == len(shared.classes) and asked.diagnostics:
-            found["fused"] = diagnose(
-                asked.out, trainer, collocations, asked.seeds[0], found["winner"], means.devices[0]
-            )
+            # the lanes of a cluster may have GPUs that this machine has not
+            device = means.devices[0] if means.engine == "local" else "cpu"
+            try:
+                found["fused"] = diagnose(asked.out, trainer, collocations, asked.seeds[0], found["winner"], device)
+            except PlanError as error:
+                found["notes"].append(f"Table 1 and cos psi of what was fused are missing: {error}")
         trainer.tidy()
     result = told | found
     run_folder.write_json(folder / RESULT, result)
@@ -134,6 +141,6 @@ def _lost(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Trainings that went wrong."""
     lost = {(row["collocation"], row["seed"]): row["epoch"] for row in reversed(rows) if not np.isfinite(row["loss"])}
     return [
-        f"the loss of {name} with seed {seed} is not finite from epoch {epoch} on: its score means nothing; lower --lr"
+        f"the loss of {name} with seed {seed} is not finite from epoch {epoch} on, where it scores 0; lower --lr"
         for (name, seed), epoch in lost.items()
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ def open_splits(folder: Path, names: Sequence[str]) -> dict[str, Split]:
     return {split: _open(folder / FOLDER, split, tuple(names)) for split in SPLITS}
 
 
-@cache
 def _array(path: Path) -> torch.Tensor:
     # copy on write: torch takes no array that cannot be written to
     return torch.from_numpy(np.load(path, mmap_mode="c"))

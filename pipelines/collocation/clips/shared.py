@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from extract.errors import PlanError, StoreError
 from extract.store import Store
+from extract.store.merge import sweep_tmp
 from extract.store.sink import sealed
 from extract.store.training.aligned import AlignedRows
 from extract.store.training.classes import class_order
@@ -147,6 +148,7 @@ def share(store_path: Path, names: Mapping[str, Sequence[str]], task: str, folde
                 )
         return _shared(there)
     run_folder.make_folder(folder / FOLDER)
+    sweep_tmp(folder / FOLDER)
     there = {"told": told} | _read(store, found, every, short, asked, folder / FOLDER)
     there = json.loads(json.dumps(there))
     run_folder.write_json(index, there)
@@ -278,8 +280,8 @@ def _write_labels(path: Path, found: Split) -> None:
 
 
 def array_path(out: Path, name: str, split: str) -> Path:
-    """Where the rows of a feature are."""
-    return out / f"{name.replace('/', '_')}.{split}.npy"
+    """Where the rows of a feature are; no key of a store has a slash."""
+    return out / f"{name}.{split}.npy"
 
 
 def _digest(texts: Sequence[str]) -> str:

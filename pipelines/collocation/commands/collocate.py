@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -212,5 +214,9 @@ def _say(row: Mapping[str, Any]) -> None:
 def _next(found: Mapping[str, Mapping[str, Any]], asked: Any) -> str:
     """The command that trains the winner."""
     best = next(found[name] for name in METHODS if name in found)["ranking"][0]
-    slots = " ".join(f"--{slot} {best[slot]}" for slot in ("audio", "visual", "clip") if best[slot])
-    return f"next: extract parse train --store {asked.store} --task {asked.config.task} {slots} -o runs/{best['name']}"
+    keys = json.loads((asked.out / "collocate.json").read_text("utf-8"))["keys"]
+    words = ["extract", "parse", "train", "--store", str(asked.store), "--task", asked.config.task]
+    for slot, given in asked.names.items():
+        # a backbone's name that was not given may stand for several keys of the store
+        words += [f"--{slot}", best[slot] if best[slot] in given else keys[best[slot]]] if best[slot] else []
+    return f"next: {shlex.join([*words, '-o', 'runs/' + best['name']])}"

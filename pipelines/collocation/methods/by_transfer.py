@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ from pipelines.parsing.data import Split
 
 RANKS_BY = "logme_clips"
 """Of the estimators the one that found planted pairs most often (docs/results.md); it needs labels of clips only."""
+
+
+def estimators(slots: Iterable[str], timed: bool) -> tuple[str, ...]:
+    """What can be ranked by, with labels of seconds or without."""
+    levels = ("clips", "seconds") if timed else ("clips",)
+    supervised = [f"{kind}_{level}" for level in levels for kind in ("logme", "h_score", "logme_gain")]
+    return (*(f"cos_psi_{slot}" for slot in slots), "cos_psi_concatenated", *supervised, "cka_seconds")
 
 
 def rank_by_transfer(

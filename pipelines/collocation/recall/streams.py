@@ -55,7 +55,7 @@ def diagnose(
     -------
     dict
         by collocation: ``cos_psi_fused_audio``, ``_visual``, or ``cos_psi_fused`` of a network with one stream; nan
-        where there are fewer than 16 clips
+        where there are fewer than 16 clips, or what was fused is not finite
     """
     names = list(dict.fromkeys(name for each in collocations for name in each.slots.values()))
     splits = open_splits(root, names)
@@ -77,11 +77,13 @@ def diagnose(
 
 
 def _some(split: Split, most: int) -> Split:
-    return split.part(np.arange(min(len(split), most)))
+    # spread over all: manifests are often in the order of classes
+    count = min(len(split), most)
+    return split.part(np.arange(count) * len(split) // count)
 
 
 def _cosine(source: NDArray[Any], target: NDArray[Any], seed: int) -> float:
-    if min(len(source), len(target)) < CLIPS:
+    if min(len(source), len(target)) < CLIPS or not all(np.isfinite(each).all() for each in (source, target)):
         return math.nan
     rows = [each.reshape(-1, each.shape[-1]) for each in (source, target)]
     return cos_psi(rows[0], rows[1], batch=CLIPS * source.shape[1], seed=seed)

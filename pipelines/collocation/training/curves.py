@@ -44,9 +44,9 @@ class Curve:
 
     @property
     def best_epoch(self) -> int:
-        """Of equals the later one, as the official loop has it."""
+        """Of equals the later one, as the official loop has it; the last where no score is known."""
         known = [epoch for epoch, value in enumerate(self.val) if not math.isnan(value)]
-        return max(known, key=lambda epoch: (self.val[epoch], epoch))
+        return max(known, key=lambda epoch: (self.val[epoch], epoch), default=len(self.val) - 1)
 
     @property
     def last(self) -> float:

@@ -35,7 +35,8 @@ CLIPS = "clips.npz"
 STATE = "state.safetensors"
 BEST = "best.safetensors"
 SAVE_EVERY_S = 120.0
-_BEST = "best."
+# no trial's name has a slash, for no key of a store has one
+_BEST, _CLIPS = "best/", "clips/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Done:
     clips
         (N,) of each: the headline score of each val clip after the last epoch; of the best one where test was asked for
     test
-        of each: all scores on test
+        of each: all scores on test; none of a parser that diverged before it was any good
     """
 
     rows: tuple[tuple[Mapping[str, Any], ...], ...]
@@ -126,7 +127,7 @@ def advance(job: Job, device: str, stopping: Callable[[], bool]) -> Done | None:
         if time.monotonic() - saved_at >= SAVE_EVERY_S:
             _save(job, learners, progress)
             saved_at = time.monotonic()
-    return _finish(job, learners, splits["test"], progress)
+    return _finish(job, learners, val, splits["test"], progress)
 
 
 def read_done(folder: Path) -> Done:
@@ -136,7 +137,8 @@ def read_done(folder: Path) -> Done:
         clips = tuple(arrays[str(number)] for number in range(len(told["rows"])))
     nan = math.nan
     rows = tuple(tuple({n: nan if v is None else v for n, v in row.items()} for row in each) for each in told["rows"])
-    return Done(rows, clips, tuple(told["test"]))
+    tests = tuple({n: nan if v is None else v for n, v in each.items()} for each in told["test"])
+    return Done(rows, clips, tests)
 
 
 def _splits(job: Job, device: str) -> dict[str, Split]:
@@ -157,6 +159,9 @@ def _one_epoch(job: Job, learners: Learners, val: Split, progress: _Progress) ->
     if job.on == "train" or epoch == job.config.epochs - 1:
         for number, found in enumerate(learners.predict(val)):
             progress.clips[number] = clip_headlines(found, val, job.config)
+            if not _finite(found):
+                # its loss may be finite still, where the last step went wrong
+                losses[number]["loss"] = math.nan
         value = [float(clips.mean()) for clips in progress.clips]
     else:
         value = [math.nan] * count
@@ -184,16 +189,15 @@ def _keep_best(job: Job, learners: Learners, progress: _Progress, value: Sequenc
             progress.weights[number] = {name: each.cpu() for name, each in learners.weights(trial).items()}
 
 
-def _finish(job: Job, learners: Learners, test: Split, progress: _Progress) -> Done:
+def _finish(job: Job, learners: Learners, val: Split, test: Split, progress: _Progress) -> Done:
     test_scores: list[dict[str, float]] = [{} for _ in job.trials]
     if job.test:
-        val = None
         for number, trial in enumerate(job.trials):
             network = learners.network(trial, progress.weights[number])
             if test.truth is not None or test.event is not None:
                 own = of_slots(test, trial)
-                test_scores[number] = scores(predict(network, own, precision=job.config.precision), own, job.config)
-            val = val or _splits(job, str(test.weak.device))["val"]
+                found = predict(network, own, precision=job.config.precision)
+                test_scores[number] = scores(found, own, job.config) if _finite(found) else {}
             own = of_slots(val, trial)
             found = predict(network, own, precision=job.config.precision)
             progress.clips[number] = clip_headlines(found, own, job.config)
@@ -208,7 +212,9 @@ def _finish(job: Job, learners: Learners, test: Split, progress: _Progress) -> D
 
 
 def clip_headlines(found: Predicted, split: Split, config: Config) -> NDArray[Any]:
-    """(N,) percent: the score of each clip whose mean is the headline score."""
+    """(N,) percent: the score of each clip whose mean is the headline score; 0 of a parser that diverged."""
+    if not _finite(found):
+        return np.zeros(len(found.ids))
     if found.score is not None:
         assert split.event is not None
         hits: NDArray[Any] = 100.0 * (found.score.argmax(axis=2) == split.event.cpu().numpy()).mean(axis=1)
@@ -216,6 +222,11 @@ def clip_headlines(found: Predicted, split: Split, config: Config) -> NDArray[An
     assert split.truth is not None
     each: NDArray[Any] = 100 * clip_scores(parsed(found, config), split.truth).segment[:, :3].mean(axis=1)
     return each
+
+
+def _finite(found: Predicted) -> bool:
+    """Whether a parser has not diverged."""
+    return all(np.isfinite(each).all() for each in (found.probabilities or (found.score,)) if each is not None)
 
 
 def _named(trials: Iterable[Trial], weights: Iterable[Mapping[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
@@ -235,7 +246,7 @@ def _own(tensors: Mapping[str, Tensor], trial: Trial) -> dict[str, Tensor]:
 
 def _save(job: Job, learners: Learners, progress: _Progress) -> None:
     best = {f"{_BEST}{name}": each for name, each in _named(job.trials, progress.weights)} if job.test else {}
-    clips = {f"clips.{number}": torch.from_numpy(each) for number, each in enumerate(progress.clips)}
+    clips = {f"{_CLIPS}{number}": torch.from_numpy(each) for number, each in enumerate(progress.clips)}
     told = {"done": progress.done, "rows": progress.rows, "best": progress.best}
     save_weights(job.folder / STATE, learners.tensors() | best | clips, told)
 
@@ -244,9 +255,9 @@ def _begun(job: Job, learners: Learners) -> _Progress:
     count = len(job.trials)
     if (job.folder / STATE).is_file():
         tensors, told = read_weights(job.folder / STATE)
-        rest = {name: each for name, each in tensors.items() if not name.startswith((_BEST, "clips."))}
+        rest = {name: each for name, each in tensors.items() if not name.startswith((_BEST, _CLIPS))}
         learners.restore(rest)
-        clips = [tensors[f"clips.{number}"].numpy() for number in range(count)]
+        clips = [tensors[f"{_CLIPS}{number}"].numpy() for number in range(count)]
         held = {name.removeprefix(_BEST): each for name, each in tensors.items() if name.startswith(_BEST)}
         weights = [_own(held, trial) for trial in job.trials]
         return _Progress(told["done"], told["rows"], clips, told["best"], weights)
@@ -262,10 +273,10 @@ def _gathered(job: Job) -> dict[str, Tensor]:
     for folder in dict.fromkeys(job.sources):
         tensors, _ = read_weights(folder / STATE)
         for trial in job.trials:
-            marks = (f"{trial.name}/", f".{trial.name}.")
-            found |= {
-                name: each
-                for name, each in tensors.items()
-                if name.startswith(marks[0]) or (marks[1] in name and not name.startswith(_BEST)) or name == "step"
-            }
+            found |= {name: each for name, each in tensors.items() if _is_of(name, trial) or name == "step"}
     return found
+
+
+def _is_of(name: str, trial: Trial) -> bool:
+    """Whether a tensor that going on needs is of a trial: ``TRIAL/...``, or ``weight.TRIAL.`` and so on in a stack."""
+    return name.startswith(f"{trial.name}/") or name.partition(".")[2].startswith(f"{trial.name}.")

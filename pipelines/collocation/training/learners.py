@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from extract.errors import PlanError
 from pipelines.collocation.collocations import Trial
 from pipelines.collocation.stack.stacked import Member, Stack
 from pipelines.parsing.config import Config
@@ -148,8 +149,12 @@ class _Alone:
     def epoch(self, epoch: int) -> list[dict[str, float]]:
         rows = []
         with quick(str(self._train.weak.device)):
-            for each in zip(self._configs, self._objectives, self._networks, self._optimizers, strict=True):
-                told = one_epoch(*each, epoch)
+            parts = zip(self._configs, self._objectives, self._networks, self._optimizers, strict=True)
+            for trial, each in zip(self._trials, parts, strict=True):
+                try:
+                    told = one_epoch(*each, epoch)
+                except PlanError as error:
+                    raise PlanError(f"{trial.name}: {error}") from error
                 rows.append({name: value for name, value in told.items() if name.startswith("loss")})
         return rows
 

@@ -124,7 +124,7 @@ class LaneTrainer:
         Stopped
             before all was done
         PlanError
-            more epochs than a full training has, or test scores of trials that were begun without them
+            more epochs than a full training has, or test scores of trials that were trained without them
         """
         if not 1 <= until <= self.epochs:
             raise PlanError(f"{until} epochs were asked for; a full training has {self.epochs}")
@@ -143,20 +143,24 @@ class LaneTrainer:
         pending: dict[int, list[Trial]] = {}
         for trial in trials:
             start = known[trial].done if trial in known else 0
+            if test and start and (start < until or self.best_in.get(trial) != known[trial].folder):
+                raise PlanError(
+                    f"{trial.name} was trained for {start} epochs without test scores; ask for them at first"
+                )
             if start < until:
                 pending.setdefault(start, []).append(trial)
         jobs = []
         for start, some in sorted(pending.items()):
-            if test and start:
-                raise PlanError(
-                    f"{some[0].name} was trained for {start} epochs without test scores; ask for them at first"
-                )
             # a stack takes the rows of a feature once per seed
             some.sort(key=lambda trial: trial.seed)
             for first in range(0, len(some), self.means.at_once):
                 group = tuple(some[first : first + self.means.at_once])
                 sources = tuple(known[trial].folder for trial in group) if start else ()
-                jobs.append(self._job(group, start, until, config, on, test, sources))
+                job = self._job(group, start, until, config, on, test, sources)
+                if not (job.folder / DONE).is_file() and not all((source / STATE).is_file() for source in sources):
+                    # a call that ended removed what going on needs: what it knew stays, the way there is gone again
+                    job = self._job(group, 0, until, config, on, test, ())
+                jobs.append(job)
         return jobs
 
     def _job(
@@ -200,8 +204,9 @@ class LaneTrainer:
 
     def _learn(self, job: Job, done: Done, known: dict[Trial, _Known], settings: str) -> None:
         score = f"val_{headline(job.config)}"
-        for trial, rows, clips, test in zip(job.trials, done.rows, done.clips, done.test, strict=True):
+        for trial, every, clips, test in zip(job.trials, done.rows, done.clips, done.test, strict=True):
             before = known[trial].curve if trial in known else Curve((), np.zeros(0), 0.0)
+            rows = every[len(before.val) - job.start :]
             work_s = before.work_s + sum(row["train_s"] + row["val_s"] for row in rows)
             val = (*before.val, *(row[score] for row in rows))
             known[trial] = _Known(job.until, job.folder, Curve(val, clips, work_s, test or before.test))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from extract.store import Store
 
 QUICK = ("--epochs", 24, "--seeds", 1, "--batch", 8, "--lr", 3e-3, "--set", "width=16", "--device", "cpu")
 PAIRS = ("--audio", "vggish,openl3_audio", "--visual", "resnet152,vgg19_bn")
@@ -50,6 +53,70 @@ def test_a_search_and_its_report(collocate, pairs_store, tmp_path):
     assert "vggish+resnet152" in again.stdout
 
 
+@pytest.fixture
+def given(collocate, monkeypatch):
+    """``given(...)``: what the command asks of the search, which does not begin."""
+    from pipelines.collocation import search
+    from pipelines.collocation.training.trainer import Stopped
+
+    def tell(*words):
+        told = []
+
+        def stop(*args, **more):
+            told.extend(args)
+            raise Stopped
+
+        monkeypatch.setattr(search, "search", stop)
+        done = collocate("--store", "s", "-o", "o", "--audio", "a", "--visual", "b,c", "--device", "cpu", *words)
+        assert not done.returncode, done.stderr
+        assert done.stdout.strip() == "stopped; the same command goes on"
+        return told
+
+    return tell
+
+
+def test_every_option_arrives(given):
+    asked, means = given(
+        "--clip", "e", "--method", "decoupled,transfer", "--seeds", 2, "--seed", 5, "--grid", "lr=1,2", "--start", "a+b",
+        "--train-classes", "20,15", "--by", "cka_seconds", "--confidence", 0.9, "--budget", 0.5, "--lanes", 3,
+        "--at-once", 7, "--epochs", 9, "--lr", 0.5, "--loss", "mtsm",
+    )  # fmt: skip
+    assert asked.names == {"audio": ("a",), "visual": ("b", "c"), "clip": ("e",)}
+    assert (asked.methods, asked.seeds, asked.start, asked.by) == (
+        ("decoupled", "transfer"),
+        (5, 6),
+        "a+b",
+        "cka_seconds",
+    )
+    assert (asked.grid, asked.train_classes) == ({"lr": ("1", "2")}, (20, 15))
+    assert (asked.confidence, asked.budget) == (0.9, 0.5)
+    assert (asked.config.epochs, asked.config.lr, asked.config.loss) == (9, 0.5, "mtsm")
+    assert (means.lanes, means.at_once, means.devices, means.engine) == (3, 7, ("cpu",), "local")
+
+
+def test_defaults(given):
+    asked, means = given()
+    assert (asked.methods, asked.seeds) == (("halving",), (0, 1, 2))
+    assert (asked.grid, asked.budget, asked.confidence) == ({"lr": ("1e-4", "3e-4", "1e-3")}, 1 / 12, 0.95)
+    assert (asked.config.epochs, asked.config.milestones) == (40, (10, 20, 30)), "HAN as published"
+    assert (means.lanes, means.at_once, means.devices) == (1, 5, ("cpu",))
+
+
+def test_on_gpus_there_is_a_lane_on_each(monkeypatch):
+    import torch
+
+    from pipelines.collocation.commands.collocate import _means
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    means = _means("auto", None, None, "local", None)
+    assert (means.devices, means.lanes, means.at_once) == (("cuda:0", "cuda:1"), 2, 32)
+    assert _means("cuda:1", None, None, "local", None).devices == ("cuda:1",)
+    assert _means("cuda", None, 4, "ray", None).devices == ("cuda",)
+    assert _means("auto", None, None, "ray", None).devices == ("cpu",)
+    assert _means("cuda", None, 4, "ray", None).at_once == 4
+
+
 def test_the_printed_command_trains_the_winner(collocate, way, capsys, monkeypatch, pairs_store, tmp_path):
     done = collocate("--store", pairs_store, *PAIRS, *QUICK, "--method", "transfer", "-o", tmp_path / "o")
     line = next(line for line in done.stdout.splitlines() if line.startswith("next: extract "))
@@ -57,6 +124,21 @@ def test_the_printed_command_trains_the_winner(collocate, way, capsys, monkeypat
     words[words.index("-o") + 1] = str(tmp_path / "r")
     trained = way.invoke(capsys, monkeypatch, *words, "--epochs", 1, "--set", "width=16")
     assert not trained.returncode, trained.stderr
+
+
+def test_the_printed_command_names_what_was_given(collocate, pairs_store, tmp_path):
+    """A key where a key was given, for its backbone may have several in the store; words that a shell takes apart, quoted."""
+    key = next(key for key in Store(pairs_store).columns if key.startswith("vggish@"))
+    words = ("--audio", key, "--visual", "resnet152", *QUICK, "--method", "transfer", "-o", tmp_path / "o")
+    spaced = tmp_path / "two words"
+    spaced.symlink_to(pairs_store)
+    done = collocate("--store", spaced, *words)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("next: extract "))
+    told = shlex.split(line.removeprefix("next: "))
+    assert told == [
+        "extract", "parse", "train", "--store", str(spaced), "--task", "avvp", "--audio", key, "--visual", "resnet152",
+        "-o", "runs/vggish+resnet152",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -70,6 +152,7 @@ def test_the_printed_command_trains_the_winner(collocate, way, capsys, monkeypat
         (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--train-classes", "x"), "must be numbers of classes"),
         (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--grid", "lr"), "--grid 'lr' must be NAME=VALUE"),
         (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--model", "avel"), "model"),
+        (("--store", "s", "-o", "o", "--audio", "a", "--visual", "b", "--method", ","), "--method names no method"),
     ],
 )  # fmt: skip
 def test_refused(collocate, args, text, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 
 from extract.errors import PlanError, StoreBusy, StoreError, UnknownName
 from extract.store.runs import Lock
-from pipelines.collocation.asked import METHODS, Asked
+from pipelines.collocation.asked import METHODS, Asked, collocations_of
+from pipelines.collocation.clips.shared import share
 from pipelines.collocation.search import search
 from pipelines.collocation.training import jobs
 from pipelines.collocation.training.trainer import Means, Stopped
 from pipelines.parsing.config import Config
 from pipelines.parsing.synthetic.make import make_synthetic
 from pipelines.parsing.synthetic.stand_ins import StandIn
+from pipelines.parsing.task import task_of
 
 NAMES = {"audio": ("vggish", "openl3_audio"), "visual": ("resnet152", "vgg19_bn")}
 
@@ -28,7 +31,7 @@ def asked(pairs_store, tmp_path, tiny):
 
     def make(**more):
         values = {"names": NAMES, "methods": ("halving",), "seeds": (0, 1), "grid": {"lr": ("3e-3", "1e-2")}}
-        config = tiny(epochs=24, **more.pop("settings", {}))
+        config = tiny(**{"epochs": 24} | more.pop("settings", {}))
         return Asked(**{"store": pairs_store, "out": tmp_path / "o", "config": config} | values | more)
 
     return make
@@ -94,6 +97,20 @@ def test_a_method_more_in_the_same_folder(asked):
     assert {path.parent.name for path in asked().out.glob("*/result.json")} == {"transfer", "halving"}
 
 
+def test_fewer_classes_have_folders_of_their_own(asked):
+    """They are not in what the paper compares, so nothing is diagnosed there."""
+    one = asked(methods=("traverse",), train_classes=(5,), seeds=(0,), settings={"epochs": 1})
+    found = search(one, Means())
+    assert list(found) == ["traverse", "traverse-5"]
+    for name, classes in (("traverse", 25), ("traverse-5", 5)):
+        assert result(one, name) == json.loads(json.dumps(found[name]))
+        assert found[name]["train_classes"] == classes
+    assert "fused" in found["traverse"]
+    assert "fused" not in found["traverse-5"]
+    whole, few = ([row["score"] for row in each["ranking"]] for each in found.values())
+    assert whole != few
+
+
 def test_three_slots(asked):
     found = search(asked(names={**NAMES, "clip": ("r2plus1d_18",)}, methods=("halving", "transfer")), Means())
     for each in found.values():
@@ -127,10 +144,17 @@ def test_ave(tmp_path, model):
 def test_a_backbone_with_nan_is_flagged_and_the_others_are_ranked(by_hand, tmp_path, tiny):
     rows = {(f"{split}{i}", "resnet152"): np.full((3, 6), np.nan) for split, count in (("t", 6),) for i in range(count)}
     store = by_hand.small(tmp_path / "s", arrays=rows)
-    with pytest.raises(PlanError, match="no backbone is left for the slot visual"):
-        search(Asked(store, tmp_path / "o", {"audio": ("vggish",), "visual": ("resnet152",)}, tiny()), Means())
-    told = json.loads((tmp_path / "o" / "collocate.json").read_text())
-    assert told["flagged"]["resnet152"].startswith("NaN")
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(PlanError, match=r"no backbone is left for the slot visual \(resnet152: NaN .* of train\)"):
+        search(Asked(store, tmp_path / "o", names, tiny()), Means())
+
+
+def test_a_clip_slot_whose_only_backbone_is_flagged_is_not_left_out(by_hand, tmp_path, tiny, monkeypatch):
+    rows = {("t1", "resnet152"): np.full((3, 6), np.nan)}
+    store = by_hand.small(tmp_path / "s", arrays=rows)
+    shared = share(store, {"audio": ("vggish",), "clip": ("resnet152",)}, "avvp", tmp_path / "o", classes="official")
+    with pytest.raises(PlanError, match=r"no backbone is left for the slot clip \(resnet152: NaN"):
+        collocations_of(shared)
 
 
 def test_without_labels_of_val_only_transfer(by_hand, tmp_path, tiny):
@@ -138,6 +162,20 @@ def test_without_labels_of_val_only_transfer(by_hand, tmp_path, tiny):
     names = {"audio": ("vggish",), "visual": ("resnet152",)}
     with pytest.raises(StoreError, match=r"decoupled, halving: ranks by scores on val, and .* --method transfer"):
         search(Asked(store, tmp_path / "o", names, tiny(), ("decoupled", "halving", "transfer")), Means())
+
+
+def test_labels_of_test_are_not_those_of_val(by_hand, tmp_path, tiny):
+    events = [by_hand.Event(f"e{i}", kind, 0, 2, "Dog") for i in range(3) for kind in ("audio", "visual")]
+    store = by_hand.small(tmp_path / "s", events=events)
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(StoreError, match=r"traverse: ranks by scores on val"):
+        search(Asked(store, tmp_path / "o", names, tiny(), ("traverse",)), Means())
+
+
+def test_transfer_by_labels_of_seconds(asked):
+    assert (
+        search(asked(methods=("transfer",), by="logme_gain_seconds"), Means())["transfer"]["by"] == "logme_gain_seconds"
+    )
 
 
 def test_transfer_without_labels_of_val(pairs_store, tmp_path, tiny, asked):
@@ -166,11 +204,115 @@ def test_transfer_without_labels_of_val(pairs_store, tmp_path, tiny, asked):
         ({"methods": ("traverse", "halving"), "seeds": (0,), "budget": 0.01}, PlanError, "give --budget of at least"),
         ({"methods": ("traverse", "decoupled"), "grid": {"lrr": ("1",)}}, UnknownName, "did you mean lr"),
         ({"methods": ("traverse",), "train_classes": (0,)}, PlanError, "--train-classes 0: there are 25 classes"),
+        ({"methods": ("traverse", "transfer"), "by": "logme"}, UnknownName, "did you mean logme_"),
+        ({"methods": ("decoupled",), "grid": {"epochs": ("2", "4")}}, PlanError, "--grid epochs: all trainings of a search"),
+        ({"methods": ("decoupled",), "grid": {"lr": ("1", "1")}}, PlanError, "--grid lr=1,1: give at least one value, each"),
+        ({"methods": ("decoupled",), "grid": {"lr": ()}}, PlanError, "--grid lr=: give at least one value"),
+        ({"methods": ()}, PlanError, "--method names no method"),
+        ({"seeds": (0, 1, 0)}, PlanError, r"the seeds are \[0, 1, 0\]; give at least one, each once"),
+        ({"seeds": ()}, PlanError, r"the seeds are \[\]"),
+        ({"confidence": 1.0}, PlanError, "confidence 1 must be between 0 and 1"),
     ],
 )  # fmt: skip
 def test_refused(asked, more, error, text):
     with pytest.raises(error, match=text):
         search(asked(**more), Means())
+    assert not {path.name for path in asked().out.glob("*")} - {"lock", "seconds"}, "no method has begun"
+
+
+@pytest.mark.parametrize("method", ["halving", "decoupled"])
+def test_one_collocation_is_for_traversal(asked, method):
+    alone = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(PlanError, match=rf"{method}: vggish\+resnet152 is the only collocation; .* --method traverse"):
+        search(asked(names=alone, methods=("traverse", method)), Means())
+
+
+def test_the_networks_for_ave_take_no_clip_slot(asked):
+    one = asked(methods=("transfer",), names={**NAMES, "clip": ("r2plus1d_18",)})
+    with pytest.raises(PlanError, match="take no features in the slot clip"):
+        search(replace(one, config=Config("ave", "avel", "", "")), Means())
+    assert not one.out.exists()
+
+
+def test_classes_that_no_training_clip_has(by_hand, tmp_path, tiny):
+    last = task_of("avvp").classes[-1]
+    store = by_hand.small(tmp_path / "s", labels={f"t{i}": (last,) for i in range(6)})
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    with pytest.raises(PlanError, match="no training clip has one of the first 2 classes"):
+        search(Asked(store, tmp_path / "o", names, tiny(), ("traverse",), train_classes=(25, 2)), Means())
+    assert not (tmp_path / "o" / "traverse").exists()
+
+
+def test_what_is_refused_leaves_the_search_as_it_was(asked):
+    search(asked(methods=("transfer",)), Means())
+    before = (asked().out / "collocate.json").read_bytes()
+    with pytest.raises(PlanError, match="give --budget of at least"):
+        search(asked(seeds=(7,), budget=0.01), Means())
+    assert (asked().out / "collocate.json").read_bytes() == before
+
+
+def test_features_and_seed_of_the_configuration_do_not_count(asked, monkeypatch):
+    one = asked(methods=("halving",), settings={"epochs": 2}, budget=1.0)
+    first = search(one, Means())["halving"]
+    monkeypatch.setattr(jobs, "make_learners", None)
+    other = replace(one, config=replace(one.config, audio="vggish", visual="resnet152", clip="r2plus1d_18", seed=3))
+    assert search(other, Means())["halving"]["ranking"] == first["ranking"]
+
+
+def test_without_what_is_seen_there_is_no_table_1_and_all_the_rest(by_hand, tmp_path, tiny):
+    """Diagnostics that cannot be done lose no training."""
+    events = [by_hand.Event(f"{split}{i}", "audio", 0, 2, "Dog") for split in "ve" for i in range(3)]
+    store = by_hand.small(tmp_path / "s", events=events)
+    names = {"audio": ("vggish",), "visual": ("resnet152",)}
+    asked = Asked(store, tmp_path / "o", names, tiny(epochs=1), ("traverse",), seeds=(0,))
+    found = search(asked, Means())["traverse"]
+    (note,) = found["notes"]
+    assert note.startswith("Table 1 and cos psi of what was fused are missing: streams of vggish+resnet152, visual to")
+    assert note.endswith("no second has a label; recall needs labels of seconds")
+    assert "fused" not in found
+    assert result(asked, "traverse")["winner"] == "vggish+resnet152"
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(3, 8), (1, 64)])
+def test_a_loss_that_is_not_finite_is_noted(asked, epochs, batch):
+    """Also where it was the last step that went wrong, before which the loss was finite."""
+    settings = {"epochs": epochs, "batch": batch, "lr": 1e30}
+    one = asked(methods=("traverse",), settings=settings, diagnostics=False)
+    told = search(one, Means())["traverse"]
+    notes = told["notes"]
+    assert {value for row in told["ranking"] for value in row["values"]} == {0.0}
+    assert not any(row["test"] for row in told["ranking"])
+    found = [
+        re.match(r"the loss of (\S+ with seed [01]) is not finite from epoch ([012]) on, where", note) for note in notes
+    ]
+    assert all(found)
+    assert len({each[1] for each in found}) == len(found) == 8
+    rows = list(csv.DictReader((one.out / "traverse" / "epochs.csv").open()))
+    assert {each[2] for each in found} == {min(row["epoch"] for row in rows if row["loss"] == "nan")}
+    assert search(one, Means())["traverse"]["notes"] == notes
+
+
+def test_halving_goes_on_with_a_larger_budget(asked):
+    """In a folder whose state was removed when the first search ended."""
+    small = search(asked(), Means())["halving"]
+    assert not list(asked().out.rglob("state.safetensors"))
+    large = search(asked(budget=0.3), Means())["halving"]
+    fresh = search(asked(budget=0.3, out=asked().out.with_name("fresh")), Means())["halving"]
+    assert large["trained_epochs"] > small["trained_epochs"]
+    assert [row["name"] for row in large["ranking"]] == [row["name"] for row in fresh["ranking"]]
+    for row, same in zip(large["ranking"], fresh["ranking"], strict=True):
+        assert row["values"] == pytest.approx(same["values"], abs=0.5)
+    rows = list(csv.DictReader((asked().out / "halving" / "epochs.csv").open()))
+    assert len({(row["collocation"], row["seed"], row["epoch"]) for row in rows}) == len(rows)
+
+
+def test_what_a_kill_left_half_written_is_removed(asked):
+    one = asked(methods=("transfer",))
+    for folder in ("seconds", "transfer"):
+        (one.out / folder).mkdir(parents=True)
+        (one.out / folder / ".vggish.train.npy.123.tmp").write_bytes(b"x")
+    search(one, Means())
+    assert not list(one.out.rglob("*.tmp"))
 
 
 def test_transfer_of_too_few_clips_is_refused_before_anything_is_trained(by_hand, tmp_path, tiny):

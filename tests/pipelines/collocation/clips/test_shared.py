@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -173,3 +174,29 @@ def test_the_index_is_plain_json(pairs_store, tmp_path):
     share(pairs_store, NAMES, "avvp", tmp_path, classes="official")
     told = json.loads((tmp_path / "seconds" / "index.json").read_text())
     assert told["told"]["keys"]["vggish"].startswith("vggish@")
+
+
+def test_constant_in_each_block_is_not_constant(by_hand, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared, "READ_AT_ONCE_BYTES", 1)
+    each = {(clip, "resnet152"): np.full((3, 6), float(number)) for number, clip in enumerate(CLIPS)}
+    store = by_hand.small(tmp_path / "s", arrays=each)
+    assert not share(store, BOTH, "avvp", tmp_path / "o", classes="official").flagged
+
+
+@pytest.mark.parametrize(("clips", "per_second", "what"), [(2, 1, "asked"), (3, 2, "keys")])
+def test_a_store_that_was_made_anew_is_refused(by_hand, tmp_path, clips, per_second, what):
+    """At the same place: with a clip less, or on another grid."""
+
+    def make(count, per_second):
+        listed = [by_hand.clip(f"{s}{i}", s, ("Speech",), 3) for s in ("train", "val", "test") for i in range(count)]
+        rows = {"vggish": 3 * per_second, "resnet152": 3}
+        features = {
+            name: {clip.clip_id: np.arange(2.0 * size).reshape(size, 2) for clip in listed}
+            for name, size in rows.items()
+        }
+        return by_hand.write(tmp_path / "s", listed, features, per_second={"vggish": per_second})
+
+    share(make(3, 1), BOTH, "avvp", tmp_path / "o", classes="official")
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(PlanError, match=f"holds a search with other {what}"):
+        share(make(clips, per_second), BOTH, "avvp", tmp_path / "o", classes="official")

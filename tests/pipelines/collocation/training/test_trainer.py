@@ -13,10 +13,13 @@ import pytest
 import torch
 
 from extract.errors import PlanError
+from pipelines.collocation.clips.opened import open_splits
 from pipelines.collocation.clips.shared import share
 from pipelines.collocation.collocations import Trial, every
 from pipelines.collocation.training import jobs
 from pipelines.collocation.training import trainer as training
+from pipelines.collocation.training.curves import Curve
+from pipelines.collocation.training.learners import make_learners
 from pipelines.collocation.training.trainer import LaneTrainer, Means, Stopped
 from pipelines.parsing.evaluate import predict, scores
 from pipelines.parsing.loaded import load
@@ -62,8 +65,10 @@ def test_a_trial_is_what_a_parser_trained_alone_is(root, pairs_store, tiny, tmp_
 
 
 def test_clips_are_those_of_the_last_epoch_or_of_the_best_where_test_is_asked(root, tiny):
-    last = make(root, tiny(), "last").train(trials(0), 4)
-    best = make(root, tiny(), "best").train(trials(0), 4, test=True)
+    config = tiny(epochs=12, lr=0.02, batch=4)
+    last = make(root, config, "last").train(trials(0), 12)
+    best = make(root, config, "best").train(trials(0), 12, test=True)
+    assert any(curve.last < curve.best for curve in best.values())
     for trial in trials(0):
         assert last[trial].clips.mean() == pytest.approx(last[trial].last)
         assert best[trial].clips.mean() == pytest.approx(best[trial].best)
@@ -83,6 +88,9 @@ def test_epochs_in_two_steps_as_in_one_whatever_the_company(root, tiny):
     for trial in some:
         assert found[trial].val == pytest.approx(whole[trial].val, abs=0.5)
         assert len(found[trial].val) == 4
+    jobs_done = [json.loads(path.read_text()) for path in (root / "steps" / "work").glob("*/done.json")]
+    begun_at = sorted((each["rows"][0][0]["epoch"], len(each["rows"])) for each in jobs_done)
+    assert begun_at == [(0, 2), (0, 3), (0, 3), (2, 1), (2, 3)], "nothing is trained again from the start"
     again = steps.train(trials(0, 1), 2)
     assert [len(curve.val) for curve in again.values()] == [4 if trial in some else 2 for trial in again]
 
@@ -114,6 +122,7 @@ def test_rows(root, tiny):
         for epoch in range(epochs)
     }
     assert '"{""lr"": ""0.001""}"' in text[-1]
+    assert 0 < trainer.work_s < trainer.wall_s, "a parser of a stack took its share only"
 
 
 def test_settings_and_the_clips_to_train_on_matter(root, tiny):
@@ -154,8 +163,83 @@ def test_too_many_epochs_and_test_too_late(root, tiny):
     with pytest.raises(PlanError, match="a full training has 4"):
         trainer.train(trials(0), 5)
     trainer.train(trials(0), 1)
-    with pytest.raises(PlanError, match="trained for 1 epochs without test scores"):
-        trainer.train(trials(0), 4, test=True)
+    for until in (1, 4):
+        with pytest.raises(PlanError, match="trained for 1 epochs without test scores"):
+            trainer.train(trials(0), until, test=True)
+    tested = trainer.train(trials(1), 4, test=True)
+    assert told(trainer.train(trials(1), 4, test=True)) == told(tested)
+
+
+def test_after_tidy_other_rounds_go_on(root, tiny, monkeypatch):
+    """Such as those of a larger budget: epochs whose state was removed are trained again, and counted once."""
+    whole = make(root, tiny(), "whole").train(trials(0), 4)
+    first = make(root, tiny())
+    two = first.train(trials(0), 2)
+    first.tidy()
+    for _ in range(2):
+        again = make(root, tiny())
+        assert told(again.train(trials(0), 2)) == told(two)
+        some = trials(0)[1:3]
+        three = again.train(some, 3)
+        four = again.train(some, 4)
+        for trial in some:
+            assert three[trial].val[:2] == two[trial].val
+            assert four[trial].val[:3] == three[trial].val
+            assert four[trial].val == pytest.approx(whole[trial].val, abs=0.5)
+            assert four[trial].clips.mean() == pytest.approx(four[trial].last)
+        rows = [(row["collocation"], row["epoch"]) for row in again.rows]
+        assert len(rows) == len(set(rows)) == 4 * 2 + 2 * 2
+        assert again.work_s == pytest.approx(sum(each.work_s for each in (four | two | four).values()))
+        again.tidy()
+        monkeypatch.setattr(jobs, "make_learners", None)  # the second time, all is found
+
+
+def test_names_that_end_like_others(by_hand, tmp_path, tiny):
+    """Trials of backbones called ``net`` and ``best.net``, out of one stack into another, and alone; stopped, too."""
+    clips = [by_hand.clip(f"{split}{i}", split, ("Speech",), 3) for split in ("train", "val", "test") for i in range(4)]
+    events = [by_hand.Event(clip.clip_id, "audio", 0, 2, "Speech") for clip in clips if clip.split != "train"]
+    names = {"audio": ("net", "best.net", "clips.net"), "visual": ("see", "my.see")}
+    rng = np.random.default_rng(0)
+    features = {
+        name: {clip.clip_id: rng.standard_normal((3, 5)) for clip in clips} for some in names.values() for name in some
+    }
+    share(by_hand.write(tmp_path / "s", clips, features, events), names, "avvp", tmp_path, classes="official")
+    for config in (tiny(), tiny(loss="mtsm")):
+        asks = iter([False])
+        stopped = make(tmp_path, config, f"whole-{config.loss}", at_once=9, stopping=lambda asks=asks: next(asks, True))
+        with pytest.raises(Stopped):
+            stopped.train(trials(0, names=names), 3, test=True)
+        assert list((tmp_path / f"whole-{config.loss}" / "work").glob("*/state.safetensors"))
+        whole = make(tmp_path, config, f"whole-{config.loss}", at_once=9).train(trials(0, names=names), 3, test=True)
+        steps = make(tmp_path, config, config.loss)
+        steps.train(trials(0, names=names), 1)
+        steps.train(trials(0, names=names)[:1], 2)
+        found = steps.train(trials(0, names=names), 3)
+        for trial, curve in found.items():
+            assert curve.val == pytest.approx(whole[trial].val, abs=0.5)
+
+
+def test_of_epochs_that_score_the_same_the_later_one_is_kept(root, tiny):
+    config = tiny(epochs=2, lr=1e-6, loss="mtsm")
+    (trial,) = trials(0)[:1]
+    trainer = make(root, config)
+    curve = trainer.train([trial], 2, test=True)[trial]
+    assert curve.val[0] == curve.val[1]
+    splits = open_splits(root, list(trial.collocation.slots.values()))
+    learners = make_learners([trial], config, splits["train"], splits["val"], CLASSES, root / "alone")
+    for epoch in range(2):
+        before = learners.weights(trial)
+        learners.epoch(epoch)
+    kept, after = jobs.best_weights(trainer.best_in[trial], trial), learners.weights(trial)
+    assert all(torch.equal(kept[name], each) for name, each in after.items())
+    assert not all(torch.equal(before[name], each) for name, each in after.items())
+
+
+def test_a_curve_without_scores():
+    nothing = Curve((float("nan"), float("nan")), np.zeros(0), 0.0)
+    assert nothing.best_epoch == 1
+    assert np.isnan(nothing.best)
+    assert Curve((1.0, 3.0, float("nan"), 3.0, 2.0), np.zeros(0), 0.0).best_epoch == 3
 
 
 def test_stopped_and_gone_on(root, tiny):
@@ -206,7 +290,7 @@ def _victim(root, config, die_at):
     first.train(trials(0)[1:3], 4)
 
 
-@pytest.mark.parametrize("die_at", [1, 2, 4, 6, 9])
+@pytest.mark.parametrize("die_at", [1, 2, 4, 5, 6, 9])
 def test_killed_and_gone_on(root, tiny, die_at):
     whole = make(root, tiny(), "whole", at_once=2)
     expected = [told(whole.train(trials(0), 2)), told(whole.train(trials(0)[1:3], 4))]
@@ -224,9 +308,10 @@ def test_killed_and_gone_on(root, tiny, die_at):
 def test_the_clock_counts_what_was_done_before(root, tiny, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now.__setitem__(0, now[0] + 1) or now[0])
-    first = make(root, tiny())
+    first = make(root, tiny(), at_once=1)
     first.train(trials(0), 1)
     before = first.wall_s
+    assert before < now[0], "no time is counted twice"
     second = make(root, tiny())
     second.train(trials(0), 1)
     second.train(trials(0), 2)
