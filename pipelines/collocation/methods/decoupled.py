@@ -35,7 +35,7 @@ class _Search:
     known: _Known = field(default_factory=dict)
 
     def train(self, trials: Sequence[Trial], on: On, settings: Settings) -> dict[Trial, Curve]:
-        found = self.trainer.train(trials, self.trainer.epochs, on=on, settings=settings)
+        found = self.trainer.train(trials, self.trainer.epochs, on=on, settings=settings, test=on == "train")
         self.known |= {(trial, on, label(settings)): curve for trial, curve in found.items()}
         return found
 

@@ -84,7 +84,7 @@ class LaneTrainer:
     means
         lanes and devices
     on_row
-        told every row of a finished job
+        told every row of a job that was finished
 
     Notes
     -----
@@ -101,6 +101,7 @@ class LaneTrainer:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_in: dict[Trial, Path] = field(default_factory=dict)
     _known: dict[tuple[On, str], dict[Trial, _Known]] = field(default_factory=dict)
+    _shown: int = 0
     _since: float = field(default_factory=time.monotonic)
 
     @property
@@ -132,7 +133,7 @@ class LaneTrainer:
         said = json.dumps(dict(settings), sort_keys=True)
         known = self._known.setdefault((on, said), {})
         jobs = self._jobs(list(dict.fromkeys(trials)), known, config, until, on, test)
-        for job, done in zip(jobs, self._do(jobs), strict=True):
+        for job, done in zip(jobs, self._do(jobs, known, said), strict=True):
             self._learn(job, done, known, said)
         self._write()
         return {trial: known[trial].curve for trial in trials}
@@ -183,7 +184,8 @@ class LaneTrainer:
             sources, test,
         )  # fmt: skip
 
-    def _do(self, jobs: Sequence[Job]) -> list[Done]:
+    def _do(self, jobs: Sequence[Job], known: Mapping[Trial, _Known], settings: str) -> list[Done]:
+        arrived: list[dict[str, Any]] = []
         found = {n: read_done(job.folder) for n, job in enumerate(jobs) if (job.folder / DONE).is_file()}
         left = [number for number in range(len(jobs)) if number not in found]
         means = self.means
@@ -198,12 +200,15 @@ class LaneTrainer:
                     self._tick()
                     if done is not None:
                         found[left[at]] = done
+                        arrived += self._rows(jobs[left[at]], done, known, settings)
+                        self._write(arrived)
         if len(found) < len(jobs):
             raise Stopped
         return [found[number] for number in range(len(jobs))]
 
     def _learn(self, job: Job, done: Done, known: dict[Trial, _Known], settings: str) -> None:
         score = f"val_{headline(job.config)}"
+        self.rows += self._rows(job, done, known, settings)
         for trial, every, clips, test in zip(job.trials, done.rows, done.clips, done.test, strict=True):
             before = known[trial].curve if trial in known else Curve((), np.zeros(0), 0.0)
             rows = every[len(before.val) - job.start :]
@@ -212,16 +217,25 @@ class LaneTrainer:
             known[trial] = _Known(job.until, job.folder, Curve(val, clips, work_s, test or before.test))
             if job.test:
                 self.best_in[trial] = job.folder
-            slots = {"collocation": trial.collocation.name, "audio": "", "visual": "", "clip": ""}
-            for row in rows:
-                told = {**slots, **trial.collocation.slots, "seed": trial.seed, "epoch": row["epoch"], "on": job.on}
-                self.rows.append({**told, "settings": "" if settings == "{}" else settings, **row})
-                self.on_row(self.rows[-1])
 
-    def _write(self) -> None:
-        if self.rows:
+    def _rows(self, job: Job, done: Done, known: Mapping[Trial, _Known], settings: str) -> list[dict[str, Any]]:
+        """What ``epochs.csv`` gets of a job: the epochs that were not known before."""
+        found = []
+        for trial, every in zip(job.trials, done.rows, strict=True):
+            slots = {"collocation": trial.collocation.name, "audio": "", "visual": "", "clip": ""}
+            for row in every[(known[trial].done if trial in known else 0) - job.start :]:
+                told = {**slots, **trial.collocation.slots, "seed": trial.seed, "epoch": row["epoch"], "on": job.on}
+                found.append({**told, "settings": "" if settings == "{}" else settings, **row})
+        return found
+
+    def _write(self, arrived: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write ``epochs.csv``, and tell what just arrived: jobs end in any order, and at the end rows are in order."""
+        for row in arrived[self._shown :]:
+            self.on_row(row)
+        self._shown = len(arrived)
+        if self.rows or arrived:
             run_folder.make_folder(self.folder)
-            run_folder.write_table(self.folder / EPOCHS, self.rows)
+            run_folder.write_table(self.folder / EPOCHS, [*self.rows, *arrived])
 
     def _tick(self) -> None:
         """Add what went by to the clock, which goes on where a killed search left it."""

@@ -106,7 +106,8 @@ def test_what_was_asked_before_is_found_on_disk(root, tiny, monkeypatch):
 
 
 def test_rows(root, tiny):
-    trainer = make(root, tiny())
+    said = []
+    trainer = LaneTrainer(root, root / "m", tiny(), CLASSES, 25, Means(at_once=3), said.append)
     trainer.train(trials(0, 1), 2)
     trainer.train(trials(0), 3, on="val", settings={"lr": "0.001"})
     text = (root / "m" / "epochs.csv").read_text().splitlines()
@@ -115,6 +116,7 @@ def test_rows(root, tiny):
         "train_s,val_s"
     )
     assert len(text) == 1 + 8 * 2 + 4 * 3
+    assert said == trainer.rows
     assert {(row["collocation"], row["seed"], row["epoch"], row["on"]) for row in trainer.rows} == {
         (trial.collocation.name, trial.seed, epoch, on)
         for on, seeds, epochs in (("train", (0, 1), 2), ("val", (0,), 3))
