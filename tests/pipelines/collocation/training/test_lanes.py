@@ -284,7 +284,8 @@ def test_an_interrupt_or_a_loop_that_is_left_leaves_no_process(works, tasks, tmp
 
 
 PARENT = """
-    import sys
+    import signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     sys.path.insert(0, {here!r})
     from lane_works import Task, work
     from pipelines.collocation.training.lanes import run_tasks
