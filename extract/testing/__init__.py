@@ -2,7 +2,8 @@
 
 ``make_video`` writes what a test asks for; ``read_frame_number`` and ``read_time_s`` tell from decoded pictures and
 samples which ones they are, so that a test can prove where a row came from. ``truncate``, ``flip_bytes``, ``not_media``
-and ``hostile_playlist`` make what a user may be handed by the internet.
+and ``hostile_playlist`` make what a user may be handed by the internet. ``page.py`` takes a page of ours apart,
+``processes.py`` looks at other processes.
 """
 
 from __future__ import annotations

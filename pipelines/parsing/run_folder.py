@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import PlanError
+from extract.errors import PlanError, StoreError
 from extract.store.sink import sealed, unwritable
 
 CONFIG = "config.json"
@@ -43,6 +43,38 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole; see :func:`extract.store.sink.sealed`."""
     with sealed(path, len(data)) as sink:
         sink.write(memoryview(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole, as UTF-8; what has no such form becomes a question mark."""
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def check_ours(path: Path, mark: str, command: str, advice: str = "move it away") -> None:
+    """Refuse to replace what is not ours.
+
+    Parameters
+    ----------
+    path
+        of the file that is to be written
+    mark
+        what the first 4,096 bytes of ours hold
+    command
+        that writes such files
+    advice
+        what to do with another
+
+    Raises
+    ------
+    StoreError
+        a folder is there, or a file without the mark
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, and a file is to be written there; {advice}")
+    if path.exists():
+        with path.open("rb") as file:
+            if mark.encode() not in file.read(4096):
+                raise StoreError(f"{path} is there and `{command}` did not write it; {advice}")
 
 
 def write_json(path: Path, told: Mapping[str, Any]) -> None:

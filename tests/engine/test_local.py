@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,24 +19,11 @@ from extract.engine.base import Event
 from extract.engine.local import LocalEngine, describe_exit
 from extract.engine.testing import FakeSpec, check_engine, fake_chunks, open_fake_lane, run_fakes, sealed_in
 from extract.errors import ExtractError, PlanError
+from extract.testing.processes import alive, wait_until
 
 
 def pids(folder: Path, word: str = "opened") -> list[int]:
     return [int(path.name.rpartition("-")[2]) for path in folder.glob(f"{word}-*")]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 def test_local_engine_keeps_the_contract(make_local, tmp_path):

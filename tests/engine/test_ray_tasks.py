@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from extract.errors import ExtractError, PlanError, StoreError
+from extract.testing.processes import alive, wait_until
 from pipelines.collocation.training.lanes import run_tasks
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -44,20 +44,6 @@ def tasks(works: ModuleType, tmp_path: Path) -> Callable[..., list[Any]]:
 
 def pids(folder: Path, number: int | str = "*") -> set[int]:
     return {int(path.name.rpartition("-")[2]) for path in folder.glob(f"begun-{number}-*")}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
 
 
 def test_ray_finds_the_same_also_where_a_lane_dies(works, tasks, tmp_path):
@@ -127,7 +113,7 @@ def test_a_killed_parent_leaves_no_orphan_in_a_cluster_of_its_own(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
     script = textwrap.dedent(PARENT).format(here=str(FOLDER), folder=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", script], env=environment, start_new_session=True) as parent:
-        wait_until(lambda: len(pids(tmp_path)) == 2 or parent.poll() is not None, "two lanes at work")
+        wait_until(lambda: len(pids(tmp_path)) == 2 or parent.poll() is not None, "two lanes at work", 60.0)
         assert all(map(alive, pids(tmp_path)))
         parent.kill()
     assert len(pids(tmp_path)) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
@@ -13,46 +12,12 @@ import pytest
 from extract import api
 from extract.errors import PlanError, StoreError, StoreUnwritable, UnknownName
 from extract.store.part import seal_piece
+from extract.testing.page import Page
 from manifests.clip import Clip, read_manifest, write_manifest
 
 SECTIONS = (
     "coverage", "failures", "clips", "labels", "maps", "similarity", "sheets", "time", "storage", "provenance",
 )  # fmt: skip
-VOID = {"meta", "img", "br", "hr", "input", "link"}
-
-
-class Page(HTMLParser):
-    """Elements, attributes and text of a page; closing tags must match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert not self._open, self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, tag
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def ids(self) -> list[str]:
-        return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
 
 
 def written(store: Path, out: Path, **options: object) -> Page:
@@ -73,7 +38,7 @@ def copy(full: Path, tmp_path: Path) -> Path:
 
 def test_it_shows_every_section_and_the_verdict(page: tuple[Path, Page]) -> None:
     told = page[1].text
-    assert tuple(page[1].ids()) == SECTIONS
+    assert tuple(page[1].sections()) == SECTIONS
     for name in (
         "resnet152",
         "r2plus1d_18",
@@ -170,7 +135,7 @@ def test_a_full_disk_leaves_no_half_page(full: Path) -> None:
 def test_an_empty_store(made: ModuleType, tmp_path: Path) -> None:
     made.create_store(tmp_path / "store")
     told = written(tmp_path / "store", tmp_path / "r.html")
-    assert tuple(told.ids()) == SECTIONS
+    assert tuple(told.sections()) == SECTIONS
     assert "no clips and no rows yet" in told.text
     assert "No rows yet" in told.text
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 
-from extract.errors import StoreError
 from extract.report.words import cut, in_seconds
 from pipelines.collocation.report import paper, story, words
 from pipelines.collocation.report.compared import methods_rows, ranking_rows, tested
@@ -20,7 +19,7 @@ from pipelines.collocation.report.layouts import table1_rows, table3_rows, table
 from pipelines.collocation.report.read import read_search
 from pipelines.collocation.report.tables import check_tables, tables, write_tables
 from pipelines.collocation.report.told import Search
-from pipelines.parsing.run_folder import make_folder, write_bytes
+from pipelines.parsing.run_folder import check_ours, make_folder, write_text
 
 MARK = '<meta name="generator" content="extract collocate">'
 FIGURE_MARK = "<!-- extract collocate figure -->"
@@ -54,15 +53,15 @@ def write_report(folder: Path) -> Path:
     search = read_search(folder)
     drawn = figures(search)
     out = folder / PAGE
-    _check(out, MARK)
+    check_ours(out, MARK, "extract collocate")
     check_tables(folder / TABLES)
     for figure in drawn:
-        _check(folder / FIGURES / f"{figure.name}.svg", FIGURE_MARK)
+        check_ours(folder / FIGURES / f"{figure.name}.svg", FIGURE_MARK, "extract collocate")
     write_tables(folder / TABLES, tables(search))
     make_folder(folder / FIGURES)
     for figure in drawn:
-        _put(folder / FIGURES / f"{figure.name}.svg", f"{FIGURE_MARK}\n{figure.svg}")
-    _put(out, render(search, drawn))
+        write_text(folder / FIGURES / f"{figure.name}.svg", f"{FIGURE_MARK}\n{figure.svg}")
+    write_text(out, render(search, drawn))
     return out
 
 
@@ -103,20 +102,6 @@ def render(search: Search, drawn: tuple[Figure, ...]) -> str:
         many=MANY,
         made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )
-
-
-def _check(path: Path, mark: str) -> None:
-    """Refuse to replace what is not ours."""
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, and a file is to be written there; move it away")
-    if path.exists():
-        with path.open("rb") as file:
-            if mark.encode() not in file.read(4096):
-                raise StoreError(f"{path} is there and `extract collocate` did not write it; move it away")
-
-
-def _put(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8", "replace"))
 
 
 def _figure(value: object, form: str = ",.1f") -> str:

@@ -24,7 +24,7 @@ from pipelines.parsing.config import Config
 from pipelines.parsing.evaluate import headline
 from pipelines.parsing.presets import changed
 
-WORK = "work"
+JOBS = "jobs"
 EPOCHS = "epochs.csv"
 _CLOCK = "clock.json"
 OnRow = Callable[[Mapping[str, Any]], None]
@@ -180,7 +180,7 @@ class LaneTrainer:
         ]  # fmt: skip
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         return Job(
-            self.root, self.folder / WORK / name, trials, start, until, on, config, self.classes, self.train_classes,
+            self.root, self.folder / JOBS / name, trials, start, until, on, config, self.classes, self.train_classes,
             sources, test,
         )  # fmt: skip
 
@@ -256,5 +256,5 @@ class LaneTrainer:
 
     def tidy(self) -> None:
         """Remove what only going on needs."""
-        for path in (self.folder / WORK).glob(f"*/{STATE}"):
+        for path in (self.folder / JOBS).glob(f"*/{STATE}"):
             path.unlink(missing_ok=True)

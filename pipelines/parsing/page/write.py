@@ -14,15 +14,16 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 
-from extract.errors import ExtractError, StoreError
+from extract.errors import ExtractError
 from extract.report.words import cut, in_percent
-from extract.store.sink import sealed, unwritable
+from extract.store.sink import unwritable
 from pipelines.parsing.page import drawing, results
 from pipelines.parsing.page.chosen import Parsed, choose, parse_run
 from pipelines.parsing.page.curves import charts
 from pipelines.parsing.page.settings import features_of, settings_of
 from pipelines.parsing.page.tables import METRICS, PARTS
 from pipelines.parsing.page.told import RunTold, number
+from pipelines.parsing.run_folder import check_ours, write_text
 
 MARK = '<meta name="generator" content="extract parse">'
 PAGE = "page.html"
@@ -66,12 +67,12 @@ def write_page(folder: Path, run: RunTold, *, every: bool = False) -> Path:
         the folder cannot be written to
     """
     out = folder / PAGE
-    _check(out, MARK)
+    check_ours(out, MARK, "extract parse")
     parsed, unknown = _parsed(run)
     shown = [] if parsed is None else list(choose(parsed))
     if parsed is not None:
         _write_timelines(folder / TIMELINES, parsed, range(len(parsed.ids)) if every else [clip for _, clip in shown])
-    _put(out, render(run, parsed, shown, unknown))
+    write_text(out, render(run, parsed, shown, unknown))
     return out
 
 
@@ -147,13 +148,13 @@ def _clips(parsed: Parsed | None, shown: Iterable[tuple[str, int]]) -> list[tupl
 def _write_timelines(folder: Path, parsed: Parsed, clips: Iterable[int]) -> None:
     paths = {clip: folder / timeline_name(parsed.ids[clip]) for clip in clips}
     for path in paths.values():
-        _check(path, drawing.MARK)
+        check_ours(path, drawing.MARK, "extract parse")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, 0, error) from error
     for clip, path in paths.items():
-        _put(path, drawing.svg(parsed.ids[clip], parsed.seconds, parsed.rows(clip), parsed.classes))
+        write_text(path, drawing.svg(parsed.ids[clip], parsed.seconds, parsed.rows(clip), parsed.classes))
 
 
 def timeline_name(clip_id: str) -> str:
@@ -162,22 +163,6 @@ def timeline_name(clip_id: str) -> str:
     if len(safe) > LONGEST_NAME:
         safe = f"{safe[:LONGEST_NAME]}-{hashlib.sha256(clip_id.encode('utf-8', 'replace')).hexdigest()[:12]}"
     return f"{safe}.svg"
-
-
-def _check(path: Path, mark: str) -> None:
-    """Refuse to replace what is not ours."""
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, and a file is to be written there; move it away")
-    if path.exists():
-        with path.open("rb") as file:
-            if mark.encode() not in file.read(4096):
-                raise StoreError(f"{path} is there and `extract parse` did not write it; move it away")
-
-
-def _put(path: Path, text: str) -> None:
-    raw = text.encode("utf-8", "replace")
-    with sealed(path, len(raw)) as sink:
-        sink.write(memoryview(raw))
 
 
 def _head(column: str) -> str:

@@ -7,13 +7,14 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from extract.errors import PlanError, StoreError
+from extract.errors import PlanError
 from manifests.seconds import NS_PER_S, to_text
 from pipelines.parsing import run_folder
 from pipelines.parsing.page import drawing
 from pipelines.parsing.video.answers import ParsedVideo
 
 HEADER = ("onset", "offset", "modality", "label", "probability")
+ADVICE = "move it away, or give another -o"
 
 
 def check_names(videos: Sequence[Path], out: Path) -> None:
@@ -66,18 +67,6 @@ def write_video(video: ParsedVideo, out: Path) -> tuple[Path, Path]:
 
 def _targets(video: Path, out: Path) -> tuple[Path, Path]:
     picture, table = out / f"{video.stem}.svg", out / f"{video.stem}.csv"
-    _check(picture, drawing.MARK)
-    _check(table, ",".join(HEADER))
+    run_folder.check_ours(picture, drawing.MARK, "extract parse", ADVICE)
+    run_folder.check_ours(table, ",".join(HEADER), "extract parse", ADVICE)
     return picture, table
-
-
-def _check(path: Path, mark: str) -> None:
-    """Refuse to replace what is not ours."""
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, and a file is to be written there; move it away, or give another -o")
-    if path.exists():
-        with path.open("rb") as file:
-            if mark.encode() not in file.read(4096):
-                raise StoreError(
-                    f"{path} is there and `extract parse` did not write it; move it away, or give another -o"
-                )

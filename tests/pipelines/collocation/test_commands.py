@@ -183,7 +183,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(pairs_store, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     until = time.monotonic() + 60
-    while not list(out.glob("traverse/work/*")):
+    while not list(out.glob("traverse/jobs/*")):
         assert time.monotonic() < until
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
@@ -192,4 +192,4 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(pairs_store, tmp_path):
     told, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert told.strip() == "stopped; the same command goes on"
-    assert list(out.glob("traverse/work/*/state.safetensors"))
+    assert list(out.glob("traverse/jobs/*/state.safetensors"))

@@ -6,56 +6,18 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from extract.errors import PlanError, StoreError, StoreUnwritable
+from extract.testing.page import Page
 from pipelines.collocation.report import page as page_module
 from pipelines.collocation.report.page import write_report
 from pipelines.collocation.report.words import shown
 
 SECTIONS = ["ranking", "methods", "paper", "course", "compared", "settings"]
-VOID = {"meta", "img", "br", "hr", "input", "link", "wbr"}
-
-
-class Page(HTMLParser):
-    """Elements, attributes and text of a page; closing tags must match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert not self._open, self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, tag
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def sections(self) -> list[str]:
-        return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
-
-    def count(self, tag: str) -> int:
-        return sum(each == tag for each, _ in self.elements)
 
 
 def written(folder: Path) -> Page:
@@ -70,17 +32,19 @@ def page(full: Path) -> Page:
 def test_it_names_the_winner_and_shows_every_section(full: Path, page: Page) -> None:
     first = json.loads((full / "traverse" / "result.json").read_text())["ranking"][0]
     assert page.sections() == SECTIONS
-    assert f"{first['name']} is the best of 10 collocations: segment-level Type@AV {first['score']:.1f} ±" in page.text
+    assert (
+        f"{first['name']} is the best of 10 collocations: segment-level Type@AV {first['score']:.1f} ±" in page.joined
+    )
     for words in (
         "9,000 of 10,000 of train, 1,100 of 1,200 of test have the features of all backbones",
         "printed, Wu et al.", "33,887.77", "97.14", "54.1", "Who left, after 4 epochs", "itself: here the search ends",
         "it does not rank", "Kendall", "mtsm.t_exp", "float32", "vggish@0123456789ab",
         "Scores of those that left early are after few epochs",
     ):  # fmt: skip
-        assert words in page.text, words
-    assert "no meaning" not in page.text
-    assert "Not the official labels" not in page.text
-    assert "Ranked by" in page.text
+        assert words in page.joined, words
+    assert "no meaning" not in page.joined
+    assert "Not the official labels" not in page.joined
+    assert "Ranked by" in page.joined
     assert page.count("svg") == 5
 
 
@@ -125,10 +89,10 @@ def test_nothing_given_is_taken_for_html(made: ModuleType, tmp_path: Path) -> No
     assert found.count("img") == 0
     assert found.count("b") == written_plain_bs(found)
     assert found.sections() == SECTIONS
-    assert "alert('x\"&')" in found.text
+    assert "alert('x\"&')" in found.joined
     for path in (folder / "figures").iterdir():
         ET.fromstring(path.read_text())
-    assert "{{ 7 }}" in found.text
+    assert "{{ 7 }}" in found.joined
 
 
 def written_plain_bs(found: Page) -> int:
@@ -149,7 +113,7 @@ def test_any_methods_may_be_missing(made: ModuleType, tmp_path: Path, methods: l
     folder = made.make_search(tmp_path / "s", methods=methods, recall=False)
     found = written(folder)
     assert found.sections() == SECTIONS
-    assert said in found.text
+    assert said in found.joined
     assert (folder / "tables").is_dir()
     assert shown(folder)
 
@@ -158,15 +122,15 @@ def test_empty_rankings_are_said_to_be_so(made: ModuleType, tmp_path: Path) -> N
     folder = made.make_search(tmp_path / "s", methods=[], recall=False)
     made.write(folder, "traverse", made.make_result("traverse", [], wall_s=None, work_s=None, difference=None))
     found = written(folder)
-    assert "No collocation could be ranked" in found.text
-    assert "No method could rank anything." in found.text
+    assert "No collocation could be ranked" in found.joined
+    assert "No method could rank anything." in found.joined
     assert shown(folder).startswith("No collocation could be ranked")
 
 
 def test_one_collocation(made: ModuleType, tmp_path: Path) -> None:
     slots = {"audio": ["vggish"], "visual": ["resnet152"]}
     folder = made.make_search(tmp_path / "s", slots=slots)
-    assert "vggish+resnet152 is the only collocation" in written(folder).text
+    assert "vggish+resnet152 is the only collocation" in written(folder).joined
 
 
 def test_two_hundred_collocations_with_a_third_slot(made: ModuleType, tmp_path: Path) -> None:
@@ -177,9 +141,9 @@ def test_two_hundred_collocations_with_a_third_slot(made: ModuleType, tmp_path: 
     }
     folder = made.make_search(tmp_path / "s", slots=slots, weights="random:0", fewer=(10,))
     found = written(folder)
-    assert "is the best of 200 collocations" in found.text
-    assert "Random weights. The numbers have no meaning: the features of a0, a1," in found.text
-    assert "and 9 more come from untrained networks" in found.text
+    assert "is the best of 200 collocations" in found.joined
+    assert "Random weights. The numbers have no meaning: the features of a0, a1," in found.joined
+    assert "and 9 more come from untrained networks" in found.joined
     assert sorted(path.name for path in (folder / "figures").glob("heat*")) == [f"heat-{i}.svg" for i in range(1, 5)]
     assert len((folder / "page.html").read_bytes()) < 1_500_000
     text = shown(folder)
@@ -196,8 +160,8 @@ def test_unknown_scores_are_dashes(made: ModuleType, tmp_path: Path) -> None:
     told |= {"difference": None, "wall_s": None, "verdict": "", "winner": "", "runner_up": "", "settled": None}
     path.write_text(json.dumps(told))
     found = written(folder)
-    assert "nan" not in found.text.replace("finance", "")
-    assert "–" in found.text
+    assert "nan" not in found.joined.replace("finance", "")
+    assert "–" in found.joined
     assert "nan" not in shown(folder)
 
 
@@ -209,7 +173,7 @@ def test_what_a_reader_must_know(made: ModuleType, tmp_path: Path) -> None:
     path = folder / "traverse" / "result.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"settled": False, "verdict": "", "finished": False}))
-    text = written(folder).text
+    text = written(folder).joined
     for words in (
         "clap is not ranked. All numbers are equal in every second.",
         "Not settled.", "they differ by 1.9 (0.7 to 3.1, 95 %)", "traverse is not finished.",
@@ -220,7 +184,7 @@ def test_what_a_reader_must_know(made: ModuleType, tmp_path: Path) -> None:
     assert "vggish+resnet152 comes first of 10 collocations" in text
     assert "made-up clips: the features of vggish were drawn from labels" in shown(folder)
     path.write_text(json.dumps(told | {"settled": False, "verdict": "not settled: chance explains it"}))
-    text = written(folder).text
+    text = written(folder).joined
     assert "Not settled: chance explains it." in text
     assert text.count("ot settled") == 2  # once above, and once where the method is told
 

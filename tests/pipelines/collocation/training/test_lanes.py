@@ -21,6 +21,7 @@ from extract.chunk import Answer
 from extract.engine import local
 from extract.engine.base import Failed, Finished, Lost
 from extract.errors import ExtractError, PlanError, StoreError, UnknownName
+from extract.testing.processes import alive, wait_until
 from pipelines.collocation.training import lanes
 from pipelines.collocation.training.lanes import run_tasks
 
@@ -45,20 +46,6 @@ def tasks(works: ModuleType, tmp_path: Path) -> Callable[..., list[Any]]:
 
 def pids(folder: Path, number: int | str = "*") -> set[int]:
     return {int(path.name.rpartition("-")[2]) for path in folder.glob(f"begun-{number}-*")}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 # ---- placing ---------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_epochs_in_two_steps_as_in_one_whatever_the_company(root, tiny):
     for trial in some:
         assert found[trial].val == pytest.approx(whole[trial].val, abs=0.5)
         assert len(found[trial].val) == 4
-    jobs_done = [json.loads(path.read_text()) for path in (root / "steps" / "work").glob("*/done.json")]
+    jobs_done = [json.loads(path.read_text()) for path in (root / "steps" / "jobs").glob("*/done.json")]
     begun_at = sorted((each["rows"][0][0]["epoch"], len(each["rows"])) for each in jobs_done)
     assert begun_at == [(0, 2), (0, 3), (0, 3), (2, 1), (2, 3)], "nothing is trained again from the start"
     again = steps.train(trials(0, 1), 2)
@@ -211,7 +211,7 @@ def test_names_that_end_like_others(by_hand, tmp_path, tiny):
         stopped = make(tmp_path, config, f"whole-{config.loss}", at_once=9, stopping=lambda asks=asks: next(asks, True))
         with pytest.raises(Stopped):
             stopped.train(trials(0, names=names), 3, test=True)
-        assert list((tmp_path / f"whole-{config.loss}" / "work").glob("*/state.safetensors"))
+        assert list((tmp_path / f"whole-{config.loss}" / "jobs").glob("*/state.safetensors"))
         whole = make(tmp_path, config, f"whole-{config.loss}", at_once=9).train(trials(0, names=names), 3, test=True)
         steps = make(tmp_path, config, config.loss)
         steps.train(trials(0, names=names), 1)
@@ -255,7 +255,7 @@ def test_stopped_and_gone_on(root, tiny):
 
     with pytest.raises(Stopped):
         make(root, tiny(), stopping=stopping).train(trials(0), 4, test=True)
-    assert list((root / "m" / "work").glob("*/state.safetensors"))
+    assert list((root / "m" / "jobs").glob("*/state.safetensors"))
     assert told(make(root, tiny()).train(trials(0), 4, test=True)) == whole
 
 
@@ -303,8 +303,8 @@ def test_killed_and_gone_on(root, tiny, die_at):
     again = make(root, tiny(), at_once=2)
     assert [told(again.train(trials(0), 2)), told(again.train(trials(0)[1:3], 4))] == expected
     again.tidy()
-    assert not list((root / "m" / "work").glob("*/state.safetensors"))
-    assert len(json.loads(next((root / "m" / "work").glob("*/done.json")).read_text())["rows"]) == 2
+    assert not list((root / "m" / "jobs").glob("*/state.safetensors"))
+    assert len(json.loads(next((root / "m" / "jobs").glob("*/done.json")).read_text())["rows"]) == 2
 
 
 def test_the_clock_counts_what_was_done_before(root, tiny, monkeypatch):

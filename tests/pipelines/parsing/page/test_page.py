@@ -9,7 +9,6 @@ import subprocess
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -19,55 +18,18 @@ import pytest
 from PIL import Image
 
 from extract.errors import StoreError, StoreUnwritable
+from extract.testing.page import Page
 from manifests.dense import Event
 from pipelines.parsing.page.curves import charts
 from pipelines.parsing.page.told import Table, read_run
 from pipelines.parsing.page.write import timeline_name, write_page
 
 SECTIONS = ["scores", "classes", "training", "timelines", "configuration"]
-VOID = {"meta", "img", "br", "hr", "input", "link"}
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 )  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Elements, attributes and text of a page; closing tags must match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert not self._open, self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, tag
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def sections(self) -> list[str]:
-        return [attrs["id"] for tag, attrs in self.elements if tag == "section"]
-
-    def count(self, tag: str, name: str = "class", value: str = "") -> int:
-        return sum(each == tag and value in attrs.get(name, "").split() for each, attrs in self.elements)
 
 
 def written(folder: Path, events: list[Event] | None = None) -> Page:
