@@ -31,7 +31,7 @@ from pipelines.parsing.synthetic.scenes import Scene
 
 SETTINGS = (
     "width", "epochs", "lr", "milestones", "batch", "precision", "seeds", "train", "val", "test", "together",
-    "traverse_at_once", "at_once", "lanes", "device", "threads",
+    "traverse_at_once", "at_once", "folds", "lanes", "device", "threads",
 )  # fmt: skip
 """All that results depend on, and times."""
 
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--together", type=float, default=0.8, help="of events, heard and seen at once; less is harder")
     parser.add_argument("--traverse-at-once", type=int, default=1, help="1: pair by pair, as it was published")
     parser.add_argument("--at-once", type=int, default=5, help="parsers in a stack, in the other methods")
+    parser.add_argument("--folds", type=int, default=1, help="of val, in the decoupled method; 1: as published")
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -118,7 +119,9 @@ def one(method: str, planted: Planted, folder: Path, args: argparse.Namespace) -
     )  # fmt: skip
     names = {"audio": planted.audio, "visual": planted.visual}
     seeds = tuple(range(args.seeds))
-    asked = Asked(planted.store, folder, names, config, methods=(method,), seeds=seeds, diagnostics=False)
+    asked = Asked(
+        planted.store, folder, names, config, methods=(method,), seeds=seeds, folds=args.folds, diagnostics=False
+    )
     at_once = args.traverse_at_once if method == "traverse" else args.at_once
     return search(asked, Means(lanes=args.lanes, devices=(args.device,), at_once=at_once))[method]
 

@@ -53,6 +53,8 @@ class Asked:
         what transfer ranks by; empty: see :func:`pipelines.collocation.methods.by_transfer.rank_by_transfer`
     confidence
         of all intervals
+    folds
+        of val, in the decoupled method; 1: as in the paper
     budget
         the share of a traversal's epochs that halving may train
     diagnostics
@@ -70,6 +72,7 @@ class Asked:
     train_classes: tuple[int, ...] = ()
     by: str = ""
     confidence: float = 0.95
+    folds: int = 1
     budget: float = BUDGET
     diagnostics: bool = True
 
@@ -162,6 +165,8 @@ def check(asked: Asked, shared: Shared, collocations: Sequence[Collocation]) -> 
         plan(len(collocations), len(asked.seeds), asked.config.epochs, budget=asked.budget)
     if "decoupled" in asked.methods:
         _check_grid(asked)
+        if not 1 <= asked.folds <= shared.clips["val"][0]:
+            raise PlanError(f"--folds {asked.folds}: give 1 to {shared.clips['val'][0]}, the clips of val")
     if asked.start and asked.start not in by_name:
         raise nearest(asked.start, list(by_name), "collocation to start at")
     return by_name.get(asked.start)

@@ -134,7 +134,7 @@ def _trained(
         return traverse(trainer, collocations, asked.seeds, confidence=asked.confidence)
     if method == "halving":
         return halve(trainer, collocations, asked.seeds, confidence=asked.confidence, budget=asked.budget)
-    return decouple(trainer, collocations, asked.seeds, grid=asked.grid, start=start)
+    return decouple(trainer, collocations, asked.seeds, grid=asked.grid, start=start, folds=asked.folds)
 
 
 def _lost(rows: Sequence[Mapping[str, Any]]) -> list[str]:

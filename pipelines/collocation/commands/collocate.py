@@ -56,6 +56,10 @@ class _Late(click.Group):
     metavar="NAME=V1,V2",
     help="Settings that decoupled tries for an incumbent; may be repeated. Default: lr=1e-4,3e-4,1e-3.",
 )
+@click.option(
+    "--folds", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Decoupled: 1 trains and scores on the same clips of val, as the paper; 2 or more score those left out.",
+)  # fmt: skip
 @click.option("--start", default="", metavar="A+C", help="Where decoupled starts; default: the first collocation.")
 @click.option(
     "--train-classes",
@@ -116,6 +120,7 @@ def _search(
     seeds: int,
     seed: int,
     grid: tuple[str, ...],
+    folds: int,
     start: str,
     train_classes: str,
     by: str,
@@ -146,6 +151,7 @@ def _search(
         methods=_names(method, "--method"),
         seeds=tuple(range(seed, seed + seeds)),
         grid=tried or GRID,
+        folds=folds,
         start=start,
         train_classes=_counts(train_classes),
         by=by,

@@ -8,6 +8,7 @@ clips, and score on their labels of seconds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,7 @@ class _Search:
     by_name: Mapping[str, Collocation]
     seeds: Sequence[int]
     points: Sequence[Settings]
+    folds: int
     known: _Known = field(default_factory=dict)
 
     def train(self, trials: Sequence[Trial], on: On, settings: Settings) -> dict[Trial, Curve]:
@@ -47,12 +49,34 @@ class _Search:
     def compare(self, settings: Settings) -> dict[str, list[Curve]]:
         """All collocations' curves per seed, trained on the clips of val."""
         trials = [Trial(each, seed) for each in self.by_name.values() for seed in self.seeds]
-        found = self.train(trials, "val", settings)
+        found = self.train(trials, "val", settings) if self.folds == 1 else self.across(trials, settings)
         return {name: [found[Trial(each, seed)] for seed in self.seeds] for name, each in self.by_name.items()}
 
-    def of(self, collocation: Collocation) -> list[Curve]:
-        """All that was trained of it."""
-        return [curve for (trial, _, _), curve in self.known.items() if trial.collocation == collocation]
+    def across(self, trials: Sequence[Trial], settings: Settings) -> dict[Trial, Curve]:
+        """Curves in which every clip is scored by the parser that was not trained on it."""
+        epochs = self.trainer.epochs
+        folds = [
+            self.trainer.train(trials, epochs, on="val", settings=settings, fold=(number, self.folds))
+            for number in range(self.folds)
+        ]
+        found = {trial: _joined([each[trial] for each in folds]) for trial in trials}
+        self.known |= {(trial, "val", label(settings)): curve for trial, curve in found.items()}
+        return found
+
+    def spent(self, collocation: Collocation) -> tuple[int, float]:
+        """Epochs and seconds that it was trained in all; a fold's epochs count as others."""
+        own = [(on, curve) for (trial, on, _), curve in self.known.items() if trial.collocation == collocation]
+        epochs = sum(len(curve.val) * (self.folds if on == "val" else 1) for on, curve in own)
+        return epochs, sum(curve.work_s for _, curve in own)
+
+
+def _joined(folds: Sequence[Curve]) -> Curve:
+    """The last epoch over all clips, in their order: fold k has every n-th from k on."""
+    clips = np.empty(sum(len(each.clips) for each in folds))
+    for number, each in enumerate(folds):
+        clips[number :: len(folds)] = each.clips
+    val = (*[math.nan] * (len(folds[0].val) - 1), float(clips.mean()))
+    return Curve(val, clips, sum(each.work_s for each in folds))
 
 
 def label(settings: Settings) -> str:
@@ -74,6 +98,7 @@ def decouple(
     grid: Mapping[str, Sequence[str]],
     start: Collocation | None = None,
     tolerance: float = 0.0,
+    folds: int = 1,
 ) -> dict[str, Any]:
     """Go from collocation to collocation until none is better with the settings that the present one is best with.
 
@@ -89,6 +114,9 @@ def decouple(
         default: the first of `collocations`
     tolerance
         percent by which another must be better to be moved to
+    folds
+        of val. 1: as in the paper, trained and scored on the same clips; more: each fold is scored by parsers that were
+        trained on the others
 
     Returns
     -------
@@ -113,14 +141,18 @@ def decouple(
     No collocation is visited twice. Where the best one was visited before, the search would go in a circle; it ends with that
     one, the best of all by the last comparison. Nothing is trained twice with the same settings.
     """
-    _check(collocations, seeds, grid, start, tolerance)
-    search = _Search(trainer, {each.name: each for each in collocations}, seeds, list(points(grid)))
+    _check(collocations, seeds, grid, start, tolerance, folds)
+    search = _Search(trainer, {each.name: each for each in collocations}, seeds, list(points(grid)), folds)
     incumbent = (start or collocations[0]).name
     visited: list[str] = []
     path: list[dict[str, Any]] = []
     notes = [
         f"settings are searched with seed {seeds[0]} only",
-        "collocations are trained and scored on the same clips of val: other labels of them, not other clips",
+        (
+            "collocations are trained and scored on the same clips of val: other labels of them, not other clips"
+            if folds == 1
+            else f"collocations are trained on the clips of val but for one of {folds} folds at a time, and scored on that"
+        ),
     ]
     while True:
         visited.append(incumbent)
@@ -161,7 +193,10 @@ def _check(
     grid: Mapping[str, Sequence[str]],
     start: Collocation | None,
     tolerance: float,
+    folds: int,
 ) -> None:
+    if folds < 1:
+        raise PlanError(f"folds {folds}: give 1, as the paper, or more")
     names = [each.name for each in collocations]
     if len(names) < 2 or not seeds:
         raise PlanError(f"{len(names)} collocations and {len(seeds)} seeds; a search needs at least 2 and 1")
@@ -188,15 +223,15 @@ def _result(
     count = wins(values)
     rows = []
     for name in order:
-        own = search.of(search.by_name[name])
+        epochs, seconds = search.spent(search.by_name[name])
         rows.append(
             row(
                 search.by_name[name],
                 values[name],
                 tests=[trained.test] if name == winner and trained.test else [],
                 wins=count[name],
-                epochs=sum(len(each.val) for each in own),
-                seconds=sum(each.work_s for each in own),
+                epochs=epochs,
+                seconds=seconds,
             )
         )
     return {

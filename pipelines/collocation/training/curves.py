@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pipelines.collocation.collocations import Trial
 
 On = Literal["train", "val"]
+Fold = tuple[int, int]
+"""Which fold is held back, from 0, of how many: every n-th clip, from that one on."""
 NOTHING: Mapping[str, str] = {}
 
 
@@ -70,6 +72,7 @@ class Trainer(Protocol):
         on: On = "train",
         settings: Mapping[str, str] = NOTHING,
         test: bool = False,
+        fold: Fold | None = None,
     ) -> dict[Trial, Curve]:
         """Bring every trial to `until` epochs, and tell all their curves.
 
@@ -85,5 +88,7 @@ class Trainer(Protocol):
             in place of the search's own, see :func:`pipelines.parsing.presets.changed`
         test
             also score the best epoch on test
+        fold
+            with ``on="val"``: train on the clips of val that are not in this fold, and score those that are
         """
         ...

@@ -21,7 +21,7 @@ from torch import Tensor
 from extract.store.merge import sweep_tmp
 from pipelines.collocation.clips.opened import fewer_classes, open_splits
 from pipelines.collocation.collocations import Trial
-from pipelines.collocation.training.curves import On
+from pipelines.collocation.training.curves import Fold, On
 from pipelines.collocation.training.learners import Learners, make_learners, of_slots
 from pipelines.parsing import run_folder
 from pipelines.parsing.config import Config
@@ -59,6 +59,8 @@ class Job:
         names, the background included
     train_classes
         how many of them training clips keep
+    fold
+        of val, which is scored and not trained on
     sources
         folders of the jobs that ended where this one starts
     test
@@ -74,8 +76,14 @@ class Job:
     config: Config
     classes: tuple[str, ...]
     train_classes: int
+    fold: Fold | None = None
     sources: tuple[Path, ...] = ()
     test: bool = False
+
+    @property
+    def trained_on(self) -> str:
+        """``train``, ``val``, or ``val without fold 1 of 2``."""
+        return self.on if self.fold is None else f"{self.on} without fold {self.fold[0] + 1} of {self.fold[1]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +124,8 @@ def advance(job: Job, device: str, stopping: Callable[[], bool]) -> Done | None:
     sweep_tmp(job.folder)
     splits = _splits(job, device)
     train, val = splits[job.on], splits["val"]
+    if job.fold is not None:
+        train, val = _folded(val, job.fold)
     learners = make_learners(job.trials, job.config, train, val, job.classes, job.folder)
     progress = _begun(job, learners)
     saved_at = time.monotonic()
@@ -139,6 +149,13 @@ def read_done(folder: Path) -> Done:
     rows = tuple(tuple({n: nan if v is None else v for n, v in row.items()} for row in each) for each in told["rows"])
     tests = tuple({n: nan if v is None else v for n, v in each.items()} for each in told["test"])
     return Done(rows, clips, tests)
+
+
+def _folded(val: Split, fold: Fold) -> tuple[Split, Split]:
+    """What is trained on, and what is scored."""
+    number, count = fold
+    held = np.arange(len(val)) % count == number
+    return val.part(np.flatnonzero(~held)), val.part(np.flatnonzero(held))
 
 
 def _splits(job: Job, device: str) -> dict[str, Split]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from extract.errors import PlanError
 from pipelines.collocation.collocations import Trial
-from pipelines.collocation.training.curves import NOTHING, Curve, On
+from pipelines.collocation.training.curves import NOTHING, Curve, Fold, On
 from pipelines.collocation.training.jobs import DONE, STATE, Done, Job, advance, read_done
 from pipelines.collocation.training.lanes import run_tasks
 from pipelines.parsing import run_folder
@@ -65,6 +65,17 @@ class _Known:
     curve: Curve
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How trials are trained, and how far."""
+
+    config: Config
+    until: int
+    on: On
+    fold: Fold | None
+    test: bool
+
+
 @dataclass(slots=True)
 class LaneTrainer:
     """The :class:`~pipelines.collocation.training.curves.Trainer` of a search.
@@ -100,7 +111,7 @@ class LaneTrainer:
     on_row: OnRow = lambda row: None
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_in: dict[Trial, Path] = field(default_factory=dict)
-    _known: dict[tuple[On, str], dict[Trial, _Known]] = field(default_factory=dict)
+    _known: dict[tuple[On, Fold | None, str], dict[Trial, _Known]] = field(default_factory=dict)
     _shown: int = 0
     _since: float = field(default_factory=time.monotonic)
 
@@ -117,6 +128,7 @@ class LaneTrainer:
         on: On = "train",
         settings: Mapping[str, str] = NOTHING,
         test: bool = False,
+        fold: Fold | None = None,
     ) -> dict[Trial, Curve]:
         """See :class:`~pipelines.collocation.training.curves.Trainer`.
 
@@ -129,26 +141,24 @@ class LaneTrainer:
         """
         if not 1 <= until <= self.epochs:
             raise PlanError(f"{until} epochs were asked for; a full training has {self.epochs}")
-        config = changed(self.config, settings)
+        way = _Way(changed(self.config, settings), until, on, fold, test)
         said = json.dumps(dict(settings), sort_keys=True)
-        known = self._known.setdefault((on, said), {})
-        jobs = self._jobs(list(dict.fromkeys(trials)), known, config, until, on, test)
+        known = self._known.setdefault((on, fold, said), {})
+        jobs = self._jobs(list(dict.fromkeys(trials)), known, way)
         for job, done in zip(jobs, self._do(jobs, known, said), strict=True):
             self._learn(job, done, known, said)
         self._write()
         return {trial: known[trial].curve for trial in trials}
 
-    def _jobs(
-        self, trials: Sequence[Trial], known: Mapping[Trial, _Known], config: Config, until: int, on: On, test: bool
-    ) -> list[Job]:
+    def _jobs(self, trials: Sequence[Trial], known: Mapping[Trial, _Known], way: _Way) -> list[Job]:
         pending: dict[int, list[Trial]] = {}
         for trial in trials:
             start = known[trial].done if trial in known else 0
-            if test and start and (start < until or self.best_in.get(trial) != known[trial].folder):
+            if way.test and start and (start < way.until or self.best_in.get(trial) != known[trial].folder):
                 raise PlanError(
                     f"{trial.name} was trained for {start} epochs without test scores; ask for them at first"
                 )
-            if start < until:
+            if start < way.until:
                 pending.setdefault(start, []).append(trial)
         jobs = []
         for start, some in sorted(pending.items()):
@@ -157,31 +167,22 @@ class LaneTrainer:
             for first in range(0, len(some), self.means.at_once):
                 group = tuple(some[first : first + self.means.at_once])
                 sources = tuple(known[trial].folder for trial in group) if start else ()
-                job = self._job(group, start, until, config, on, test, sources)
+                job = self._job(group, start, way, sources)
                 if not (job.folder / DONE).is_file() and not all((source / STATE).is_file() for source in sources):
                     # a call that ended removed what going on needs: what it knew stays, the way there is gone again
-                    job = self._job(group, 0, until, config, on, test, ())
+                    job = self._job(group, 0, way, ())
                 jobs.append(job)
         return jobs
 
-    def _job(
-        self,
-        trials: tuple[Trial, ...],
-        start: int,
-        until: int,
-        config: Config,
-        on: On,
-        test: bool,
-        sources: tuple[Path, ...],
-    ) -> Job:
+    def _job(self, trials: tuple[Trial, ...], start: int, way: _Way, sources: tuple[Path, ...]) -> Job:
         told = [
-            [trial.name for trial in trials], start, until, on, test, config.digest(), self.train_classes,
-            [source.name for source in sources],
+            [trial.name for trial in trials], start, way.until, way.on, way.test, way.config.digest(), self.train_classes,
+            [source.name for source in sources], *(way.fold or ()),
         ]  # fmt: skip
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         return Job(
-            self.root, self.folder / JOBS / name, trials, start, until, on, config, self.classes, self.train_classes,
-            sources, test,
+            self.root, self.folder / JOBS / name, trials, start, way.until, way.on, way.config, self.classes,
+            self.train_classes, way.fold, sources, way.test,
         )  # fmt: skip
 
     def _do(self, jobs: Sequence[Job], known: Mapping[Trial, _Known], settings: str) -> list[Done]:
@@ -224,7 +225,13 @@ class LaneTrainer:
         for trial, every in zip(job.trials, done.rows, strict=True):
             slots = {"collocation": trial.collocation.name, "audio": "", "visual": "", "clip": ""}
             for row in every[(known[trial].done if trial in known else 0) - job.start :]:
-                told = {**slots, **trial.collocation.slots, "seed": trial.seed, "epoch": row["epoch"], "on": job.on}
+                told = {
+                    **slots,
+                    **trial.collocation.slots,
+                    "seed": trial.seed,
+                    "epoch": row["epoch"],
+                    "on": job.trained_on,
+                }
                 found.append({**told, "settings": "" if settings == "{}" else settings, **row})
         return found
 

@@ -91,6 +91,20 @@ def test_given_again_nothing_is_trained(asked, monkeypatch):
         assert {**again[name], "wall_s": 0} == {**first[name], "wall_s": 0}
 
 
+def test_decoupled_with_folds(asked):
+    found = search(asked(methods=("decoupled",), folds=4, seeds=(0,)), Means())["decoupled"]
+    assert len(found["ranking"]) == 4
+    steps = len({json.dumps(step["settings"]) for step in found["path"]})
+    assert found["trained_epochs"] == 24 * (2 * len(found["path"]) + 4 * 4 * steps)
+    assert "and scored on that" in found["notes"][1]
+
+
+@pytest.mark.parametrize("folds", [0, 21])
+def test_no_such_folds(asked, folds):
+    with pytest.raises(PlanError, match=f"--folds {folds}: give 1 to 20, the clips of val"):
+        search(asked(methods=("decoupled",), folds=folds), Means())
+
+
 def test_a_method_more_in_the_same_folder(asked):
     search(asked(methods=("transfer",)), Means())
     search(asked(methods=("halving",)), Means())

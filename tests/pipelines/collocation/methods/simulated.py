@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.collocation.collocations import Collocation, Trial
-from pipelines.collocation.training.curves import NOTHING, Curve, On
+from pipelines.collocation.training.curves import NOTHING, Curve, Fold, On
 
 Score = Callable[[Trial, int, On, Mapping[str, str]], float]
 
@@ -50,6 +50,7 @@ class Simulated:
         on: On = "train",
         settings: Mapping[str, str] = NOTHING,
         test: bool = False,
+        fold: Fold | None = None,
     ) -> dict[Trial, Curve]:
         assert 1 <= until <= self.epochs
         assert len(set(trials)) == len(trials)

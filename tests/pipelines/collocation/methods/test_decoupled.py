@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from extract.errors import PlanError, UnknownName
 from pipelines.collocation.collocations import Collocation, Trial
+from pipelines.collocation.methods import decoupled
 from pipelines.collocation.methods.decoupled import decouple, points
+from pipelines.collocation.training.curves import Curve
 
 RATES = ("1e-4", "3e-4", "1e-3")
 
@@ -179,3 +181,12 @@ def test_bad_input(sim: ModuleType, change: dict[str, Any], error: type[Exceptio
     with pytest.raises(error, match=said):
         decouple(trainer, sim.collocations(told.pop("count")), told.pop("seeds"), **told)
     assert not trainer.calls
+
+
+def test_clips_of_folds_come_back_in_their_order() -> None:
+    folds = [Curve((np.nan, 1.0), np.array([0.0, 3.0, 6.0]), 1.0), Curve((np.nan, 1.0), np.array([1.0, 4.0]), 2.0)]
+    found = decoupled._joined([*folds, Curve((np.nan, 1.0), np.array([2.0, 5.0]), 4.0)])
+    assert found.clips.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert found.last == 3
+    assert np.isnan(found.val[0])
+    assert found.work_s == 7

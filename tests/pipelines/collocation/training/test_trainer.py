@@ -137,6 +137,31 @@ def test_settings_and_the_clips_to_train_on_matter(root, tiny):
     assert next(iter(on_val.values())).best_epoch == 3
 
 
+def test_a_fold_is_scored_and_not_trained_on(root, pairs_store, tiny, tmp_path):
+    """As a parser that is trained on the other clips of val, and judged on these."""
+    trial = trials(0)[0]
+    found = make(root, tiny()).train([trial], 4, on="val", fold=(1, 3))[trial]
+    own = replace(tiny(select="last"), audio=trial.collocation.audio, visual=trial.collocation.visual)
+    val = load(own, pairs_store, ("val",)).splits["val"]
+    held = np.arange(1, 20, 3)
+    rest = np.setdiff1d(np.arange(20), held)
+    (tmp_path / "alone").mkdir()
+    alone = train(own, {"train": val.part(rest)}, CLASSES, tmp_path / "alone")
+    expected = jobs.clip_headlines(predict(alone.model, val.part(held)), val.part(held), own)
+    assert found.clips == pytest.approx(expected, abs=1.0)
+    assert len(found.clips) == 7
+    assert found.last == pytest.approx(found.clips.mean())
+
+
+def test_folds_are_kept_apart(root, tiny):
+    trainer = make(root, tiny())
+    some = [trainer.train(trials(0), 2, on="val", fold=fold) for fold in ((0, 2), (1, 2), None)]
+    assert [len(next(iter(each.values())).clips) for each in some] == [0, 0, 0], "only the last epoch is scored"
+    some = [trainer.train(trials(0), 4, on="val", fold=fold) for fold in ((0, 2), (1, 2), None)]
+    assert [len(next(iter(each.values())).clips) for each in some] == [10, 10, 20]
+    assert {row["on"] for row in trainer.rows} == {"val", "val without fold 1 of 2", "val without fold 2 of 2"}
+
+
 def test_fewer_training_classes(root, tiny):
     few = LaneTrainer(root, root / "few", tiny(), CLASSES, 3, Means())
     curve = few.train(trials(0)[:1], 4)
