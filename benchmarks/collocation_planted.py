@@ -119,9 +119,8 @@ def one(method: str, planted: Planted, folder: Path, args: argparse.Namespace) -
     )  # fmt: skip
     names = {"audio": planted.audio, "visual": planted.visual}
     seeds = tuple(range(args.seeds))
-    asked = Asked(
-        planted.store, folder, names, config, methods=(method,), seeds=seeds, folds=args.folds, diagnostics=False
-    )
+    folds = args.folds if method == "decoupled" else 1
+    asked = Asked(planted.store, folder, names, config, methods=(method,), seeds=seeds, folds=folds, diagnostics=False)
     at_once = args.traverse_at_once if method == "traverse" else args.at_once
     return search(asked, Means(lanes=args.lanes, devices=(args.device,), at_once=at_once))[method]
 

@@ -39,6 +39,10 @@ class PlanError(ExtractError):
     """The asked-for combination of recipe, backbones and options cannot be run."""
 
 
+class Diverged(PlanError):
+    """The loss of a training is not finite any more."""
+
+
 class DeviceUnavailable(ExtractError):
     """The asked-for device is not on this machine; nothing falls back to another one silently."""
 

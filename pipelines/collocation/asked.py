@@ -94,6 +94,18 @@ def check_settings(asked: Asked) -> None:
     for method in asked.methods:
         if method not in METHODS:
             raise nearest(method, list(METHODS), "method")
+    for option, method, given in (
+        ("grid", "decoupled", asked.grid != GRID),
+        ("start", "decoupled", bool(asked.start)),
+        ("folds", "decoupled", asked.folds != 1),
+        ("train-classes", "traverse", bool(asked.train_classes)),
+        ("by", "transfer", bool(asked.by)),
+        ("budget", "halving", asked.budget != BUDGET),
+    ):
+        if given and method not in asked.methods:
+            raise PlanError(
+                f"--{option} is for {method}, and --method is {','.join(asked.methods)}; add {method}, or leave --{option} out"
+            )
     for name, unset in (("init", ""), ("select", "val"), ("patience", 0)):
         if getattr(asked.config, name) != unset:
             raise PlanError(

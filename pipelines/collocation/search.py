@@ -112,7 +112,7 @@ def _one(
         config = replace(asked.config, seed=0, audio="", visual="", clip="")
         trainer = LaneTrainer(asked.out, folder, config, shared.classes, classes, means, on_row)
         found = _trained(asked, trainer, collocations, method, start)
-        found |= {"wall_s": trainer.wall_s, "work_s": trainer.work_s, "finished": True}
+        found |= {"wall_s": trainer.wall_s, "work_s": trainer.work_s, "ran_on": list(trainer.ran_on), "finished": True}
         found["notes"] = [*found.get("notes", []), *_lost(trainer.rows)]
         if method == "traverse" and classes == len(shared.classes) and asked.diagnostics:
             # the lanes of a cluster may have GPUs that this machine has not

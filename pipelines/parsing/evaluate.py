@@ -32,6 +32,11 @@ class Predicted:
     probabilities: Probabilities | None = None
     score: NDArray[np.float32] | None = None
 
+    @property
+    def finite(self) -> bool:
+        """Whether there are numbers everywhere; there are not where a training diverged."""
+        return all(np.isfinite(each).all() for each in (self.probabilities or (self.score,)) if each is not None)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For an ``.npz``: ids and float32 numbers, so that whoever scores them finds the scores of the run."""
         found: dict[str, NDArray[Any]] = {"ids": np.array(self.ids, np.str_)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from extract.errors import PlanError, nearest
@@ -97,6 +97,29 @@ def changed(config: Config, settings: Mapping[str, str]) -> Config:
         else:
             values[outer] = _read(text, there, name)
     return replace(config, **values)
+
+
+def changes(config: Config, base: Config) -> dict[str, str]:
+    """What to give :func:`changed` for `base` to become `config`.
+
+    Returns
+    -------
+    dict
+        the fields in which they differ, as text
+    """
+    found: dict[str, str] = {}
+    for each in fields(config):
+        value, before = getattr(config, each.name), getattr(base, each.name)
+        if is_dataclass(value):
+            inner = ((name.name, getattr(value, name.name), getattr(before, name.name)) for name in fields(value))
+            found |= {f"{each.name}.{name}": _text(own) for name, own, other in inner if own != other}
+        elif value != before:
+            found[each.name] = _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(_text, value)) if isinstance(value, tuple) else str(value)
 
 
 def _read(text: str, like: Any, name: str) -> Any:

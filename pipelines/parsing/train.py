@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extract.errors import PlanError
+from extract.errors import Diverged
 from pipelines.parsing import log, run_folder
 from pipelines.parsing.config import Config
 from pipelines.parsing.cpu import quick
@@ -95,7 +95,7 @@ def train(
     ------
     StoreError
         the split that chooses has no labels with times
-    PlanError
+    Diverged
         the loss is not finite any more
     StoreUnwritable
         the folder cannot be written
@@ -176,7 +176,7 @@ def one_epoch(
 
     Raises
     ------
-    PlanError
+    Diverged
         the loss is not finite
     """
     start = time.monotonic()
@@ -199,7 +199,7 @@ def one_epoch(
     row: dict[str, Any] = {"epoch": epoch, "kind": objective.kind(epoch), "lr": rate(config, epoch)}
     row |= {name if name == "loss" else f"loss_{name}": float(value) for name, value in sums.items()}
     if not math.isfinite(row["loss"]):
-        raise PlanError(
+        raise Diverged(
             f"the loss is {row['loss']} in epoch {epoch}: lower --lr (it is {config.lr}), or use --precision float32"
         )
     row["train_s"] = round(time.monotonic() - start, 4)

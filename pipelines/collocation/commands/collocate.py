@@ -9,14 +9,19 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from extract.errors import PlanError
 from pipelines.parsing.commands.options import device, learning, make_config, read_settings
 
+if TYPE_CHECKING:
+    from pipelines.parsing.config import Config
+
 METHODS = ("traverse", "decoupled", "halving", "transfer")
+_OPTIONS = ("model", "supervision", "loss", "augment", "classes", "epochs", "lr", "batch", "precision", "gate")
+"""Settings for which `extract parse train` has an option."""
 
 
 class _Late(click.Group):
@@ -219,10 +224,25 @@ def _say(row: Mapping[str, Any]) -> None:
 
 def _next(found: Mapping[str, Mapping[str, Any]], asked: Any) -> str:
     """The command that trains the winner."""
-    best = next(found[name] for name in METHODS if name in found)["ranking"][0]
+    result = next(found[name] for name in METHODS if name in found)
+    best = result["ranking"][0]
     keys = json.loads((asked.out / "collocate.json").read_text("utf-8"))["keys"]
     words = ["extract", "parse", "train", "--store", str(asked.store), "--task", asked.config.task]
     for slot, given in asked.names.items():
         # a backbone's name that was not given may stand for several keys of the store
         words += [f"--{slot}", best[slot] if best[slot] in given else keys[best[slot]]] if best[slot] else []
+    for name, text in _settings(asked.config, result).items():
+        words += [f"--{name}", text] if name in _OPTIONS else ["--set", f"{name}={text}"]
     return f"next: {shlex.join([*words, '-o', 'runs/' + best['name']])}"
+
+
+def _settings(config: Config, result: Mapping[str, Any]) -> dict[str, str]:
+    """What the winner is to be trained with, as far as it is not published of the model."""
+    from pipelines.parsing.presets import changed, changes
+
+    own = changed(config, result["path"][-1]["settings"] if "path" in result else {})
+    chosen = {name: getattr(own, name) for name in ("model", "supervision", "augment")}
+    published = make_config(own.task, own.audio, own.visual, own.clip, own.seed, **chosen)
+    default = make_config(own.task, own.audio, own.visual, own.clip, own.seed)
+    named = {name: value for name, value in chosen.items() if value != getattr(default, name)}
+    return named | changes(own, published)

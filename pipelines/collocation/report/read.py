@@ -95,6 +95,7 @@ def _result(path: Path) -> Result:
         by=told.text("by", ""),
         estimates=_by_collocation(told.object("estimates")),
         fused=_by_collocation(told.object("fused")),
+        ran_on=told.texts("ran_on"),
         rows=rows,
         train_s=train_s,
         val_s=val_s,

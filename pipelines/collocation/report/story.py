@@ -84,6 +84,10 @@ def some(names: Sequence[str]) -> str:
 
 def _doubts(search: Search) -> Iterator[Notice]:
     lead = search.lead
+    trained = [each for each in search.results if each.ran_on]
+    if len({each.ran_on for each in trained}) > 1:
+        said = "; ".join(f"{each.method} on {', then '.join(each.ran_on)}" for each in trained)
+        yield Notice("Seconds do not compare.", f"Methods had other means: {said}.")
     for result in search.results:
         if not result.finished:
             yield Notice(f"{result.method} is not finished.", "Its numbers are those so far; the same command goes on.")

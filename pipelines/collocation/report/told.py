@@ -117,6 +117,8 @@ class Result:
         by rank
     estimates, fused
         by collocation and estimator: told from features alone, and from what trained networks fused
+    ran_on
+        devices, lanes and parsers at once, in words; several where it went on with others
     rows, train_s, val_s
         of ``epochs.csv``: rows, and seconds of training and of scoring; 0 without it
     """
@@ -143,6 +145,7 @@ class Result:
     by: str
     estimates: Mapping[str, Mapping[str, float]]
     fused: Mapping[str, Mapping[str, float]]
+    ran_on: tuple[str, ...]
     rows: int
     train_s: float
     val_s: float

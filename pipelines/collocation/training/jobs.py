@@ -176,7 +176,7 @@ def _one_epoch(job: Job, learners: Learners, val: Split, progress: _Progress) ->
     if job.on == "train" or epoch == job.config.epochs - 1:
         for number, found in enumerate(learners.predict(val)):
             progress.clips[number] = clip_headlines(found, val, job.config)
-            if not _finite(found):
+            if not found.finite:
                 # its loss may be finite still, where the last step went wrong
                 losses[number]["loss"] = math.nan
         value = [float(clips.mean()) for clips in progress.clips]
@@ -214,7 +214,7 @@ def _finish(job: Job, learners: Learners, val: Split, test: Split, progress: _Pr
             if test.truth is not None or test.event is not None:
                 own = of_slots(test, trial)
                 found = predict(network, own, precision=job.config.precision)
-                test_scores[number] = scores(found, own, job.config) if _finite(found) else {}
+                test_scores[number] = scores(found, own, job.config) if found.finite else {}
             own = of_slots(val, trial)
             found = predict(network, own, precision=job.config.precision)
             progress.clips[number] = clip_headlines(found, own, job.config)
@@ -230,7 +230,7 @@ def _finish(job: Job, learners: Learners, val: Split, test: Split, progress: _Pr
 
 def clip_headlines(found: Predicted, split: Split, config: Config) -> NDArray[Any]:
     """(N,) percent: the score of each clip whose mean is the headline score; 0 of a parser that diverged."""
-    if not _finite(found):
+    if not found.finite:
         return np.zeros(len(found.ids))
     if found.score is not None:
         assert split.event is not None
@@ -239,11 +239,6 @@ def clip_headlines(found: Predicted, split: Split, config: Config) -> NDArray[An
     assert split.truth is not None
     each: NDArray[Any] = 100 * clip_scores(parsed(found, config), split.truth).segment[:, :3].mean(axis=1)
     return each
-
-
-def _finite(found: Predicted) -> bool:
-    """Whether a parser has not diverged."""
-    return all(np.isfinite(each).all() for each in (found.probabilities or (found.score,)) if each is not None)
 
 
 def _named(trials: Iterable[Trial], weights: Iterable[Mapping[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:

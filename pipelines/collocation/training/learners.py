@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from extract.errors import PlanError
+from extract.errors import Diverged
 from pipelines.collocation.collocations import Trial
 from pipelines.collocation.stack.stacked import Member, Stack
 from pipelines.parsing.config import Config
 from pipelines.parsing.cpu import quick
 from pipelines.parsing.data import Split
 from pipelines.parsing.evaluate import Predicted, predict
-from pipelines.parsing.learning.objective import make_objective
+from pipelines.parsing.learning.objective import Objective, make_objective
 from pipelines.parsing.networks import build
 from pipelines.parsing.train import one_epoch, rate
 from pipelines.parsing.weights import load_into, restore, resume_tensors
@@ -134,15 +135,18 @@ class _Alone:
     ) -> None:
         self._trials, self._config, self._train = tuple(trials), config, train
         self._configs = [_config(config, trial) for trial in trials]
-        self._objectives, self._networks, self._optimizers = [], [], []
+        self._objectives: list[Objective | None] = []
+        self._networks, self._optimizers = [], []
         for number, (trial, each) in enumerate(zip(trials, self._configs, strict=True)):
             own = of_slots(train, trial)
             inner = folder / f"{number}"
             inner.mkdir(parents=True, exist_ok=True)
             splits = {"train": own, "val": of_slots(judge, trial)}
             with quick(str(train.weak.device)):
-                self._objectives.append(make_objective(each, splits, classes, inner))
+                self._objectives.append(_objective(each, splits, classes, inner))
             network = build(each, len(classes), own.dims).to(train.weak.device)
+            if self._objectives[-1] is None:
+                _give_up(network)
             self._networks.append(network)
             self._optimizers.append(torch.optim.Adam(network.parameters(), lr=each.lr, fused=True))
 
@@ -150,11 +154,13 @@ class _Alone:
         rows = []
         with quick(str(self._train.weak.device)):
             parts = zip(self._configs, self._objectives, self._networks, self._optimizers, strict=True)
-            for trial, each in zip(self._trials, parts, strict=True):
-                try:
-                    told = one_epoch(*each, epoch)
-                except PlanError as error:
-                    raise PlanError(f"{trial.name}: {error}") from error
+            for config, objective, network, optimizer in parts:
+                told: Mapping[str, Any] = {"loss": math.nan}
+                if objective is not None:
+                    try:
+                        told = one_epoch(config, objective, network, optimizer, epoch)
+                    except Diverged:
+                        _give_up(network)
                 rows.append({name: value for name, value in told.items() if name.startswith("loss")})
         return rows
 
@@ -182,6 +188,21 @@ class _Alone:
             start = f"{trial.name}/"
             own = {name.removeprefix(start): each for name, each in tensors.items() if name.startswith(start)}
             restore(network, optimizer, own, Path(trial.name))
+
+
+def _objective(config: Config, splits: Mapping[str, Split], classes: Sequence[str], folder: Path) -> Objective | None:
+    """None: what it needs to be made was trained, and diverged."""
+    try:
+        return make_objective(config, splits, classes, folder)
+    except Diverged:
+        return None
+
+
+def _give_up(network: nn.Module) -> None:
+    """Leave nothing of a parser that diverged: its scores are 0 from now on, in a search that is resumed too."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(math.nan)
 
 
 def network_of(trial: Trial, weights: Mapping[str, Tensor], config: Config, train: Split) -> nn.Module:

@@ -55,6 +55,10 @@ class Means:
     at_once: int = 5
     stopping: Callable[[], bool] = lambda: False
 
+    def __str__(self) -> str:
+        lanes = f"{self.lanes} {'lane' if self.lanes == 1 else 'lanes'}"
+        return f"{', '.join(self.devices)}: {lanes} of {self.at_once}{' on Ray' if self.engine == 'ray' else ''}"
+
 
 @dataclass(slots=True)
 class _Known:
@@ -247,14 +251,23 @@ class LaneTrainer:
     def _tick(self) -> None:
         """Add what went by to the clock, which goes on where a killed search left it."""
         now = time.monotonic()
-        run_folder.write_json(self.folder / _CLOCK, {"wall_s": self.wall_s + now - self._since})
+        ran_on = list(dict.fromkeys([*self.ran_on, str(self.means)]))
+        run_folder.write_json(self.folder / _CLOCK, {"wall_s": self.wall_s + now - self._since, "ran_on": ran_on})
         self._since = now
 
     @property
     def wall_s(self) -> float:
         """Seconds that jobs took, side by side, over all calls."""
+        return float(self._clock().get("wall_s", 0.0))
+
+    @property
+    def ran_on(self) -> tuple[str, ...]:
+        """What those jobs were done with, such as ``cpu: 2 lanes of 5``."""
+        return tuple(self._clock().get("ran_on", ()))
+
+    def _clock(self) -> Mapping[str, Any]:
         path = self.folder / _CLOCK
-        return float(run_folder.read_json(path)["wall_s"]) if path.is_file() else 0.0
+        return run_folder.read_json(path) if path.is_file() else {}
 
     @property
     def work_s(self) -> float:

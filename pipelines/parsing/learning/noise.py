@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from extract.errors import PlanError
+from extract.errors import Diverged, PlanError
 from pipelines.parsing.batch import Batch
 from pipelines.parsing.learning.denoising import Denoising, NoiseRatios, check_ratios, loss_parts, parse, smoothed
 from pipelines.parsing.outputs import pool
@@ -56,7 +56,7 @@ def estimate(
     Raises
     ------
     PlanError
-        the loss is not finite, or there are no clips
+        the loss is not finite (:class:`Diverged`), or there are no clips
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=options.estimator_lr)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
@@ -84,6 +84,8 @@ def estimate(
     if best:
         model.load_state_dict(best[1])
     heard, seen, weak = _probabilities(model, batches(options.estimator_epochs))
+    if not (np.isfinite(heard).all() and np.isfinite(seen).all()):
+        raise Diverged("the noise estimator's probabilities are not finite; lower denoising.estimator_lr")
     return noise_ratios(heard, seen, weak, options)
 
 
@@ -191,7 +193,7 @@ def _means(steps: Sequence[dict[str, Tensor]], epoch: int) -> dict[str, float]:
         raise PlanError("the noise estimator was given no clips: the training split is empty")
     means = {name: float(torch.stack([step[name] for step in steps]).mean()) for name in steps[0]}
     if not all(math.isfinite(value) for value in means.values()):
-        raise PlanError(
+        raise Diverged(
             f"the noise estimator's loss is not finite in epoch {epoch + 1}: {means}; lower denoising.estimator_lr, or look for "
             "extreme values in the features"
         )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from extract.errors import Diverged
 from pipelines.parsing import run_folder
 from pipelines.parsing.batch import Batch
 from pipelines.parsing.config import Config
@@ -137,8 +138,10 @@ def _estimated(config: Config, splits: Mapping[str, Split], classes: int) -> Noi
     def audio_events(network: nn.Module) -> float:
         assert judge is not None
         assert judge.truth is not None
-        found = predict(network, judge, cross_attention=False).probabilities
-        assert found is not None
-        return score(binarise(found, "per_modality"), judge.truth).event.audio
+        found = predict(network, judge, cross_attention=False)
+        assert found.probabilities is not None
+        if not found.finite:
+            raise Diverged("the noise estimator's probabilities are not finite; lower denoising.estimator_lr")
+        return score(binarise(found.probabilities, "per_modality"), judge.truth).event.audio
 
     return estimate(model, batches, options, score=audio_events if judge is not None else None)

@@ -14,6 +14,8 @@ import time
 import pytest
 
 from extract.store import Store
+from pipelines.collocation.commands.collocate import _settings
+from pipelines.parsing.commands.options import make_config
 
 QUICK = ("--epochs", 24, "--seeds", 1, "--batch", 8, "--lr", 3e-3, "--set", "width=16", "--device", "cpu")
 PAIRS = ("--audio", "vggish,openl3_audio", "--visual", "resnet152,vgg19_bn")
@@ -122,8 +124,11 @@ def test_the_printed_command_trains_the_winner(collocate, way, capsys, monkeypat
     line = next(line for line in done.stdout.splitlines() if line.startswith("next: extract "))
     words = line.removeprefix("next: extract ").split()
     words[words.index("-o") + 1] = str(tmp_path / "r")
-    trained = way.invoke(capsys, monkeypatch, *words, "--epochs", 1, "--set", "width=16")
+    words[words.index("--epochs") + 1] = "1"
+    trained = way.invoke(capsys, monkeypatch, *words)
     assert not trained.returncode, trained.stderr
+    config = json.loads((tmp_path / "r" / "config.json").read_text())["config"]
+    assert (config["width"], config["batch"], config["lr"]) == (16, 8, 3e-3), "as in the search"
 
 
 def test_the_printed_command_names_what_was_given(collocate, pairs_store, tmp_path):
@@ -137,8 +142,24 @@ def test_the_printed_command_names_what_was_given(collocate, pairs_store, tmp_pa
     told = shlex.split(line.removeprefix("next: "))
     assert told == [
         "extract", "parse", "train", "--store", str(spaced), "--task", "avvp", "--audio", key, "--visual", "resnet152",
-        "-o", "runs/vggish+resnet152",
+        "--epochs", "24", "--batch", "8", "--lr", "0.003", "--set", "width=16", "-o", "runs/vggish+resnet152",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "result", "expected"),
+    [
+        ({}, {}, {}),
+        ({"model": "jomold", "lr": 5e-4}, {}, {"model": "jomold"}),
+        ({"augment": "cross_instance"}, {}, {"augment": "cross_instance"}),
+        ({"settings": ("heads=2", "mtsm.t_exp=2")}, {}, {"heads": "2", "mtsm.t_exp": "2.0"}),
+        ({"lr": 1e-3}, {"path": [{"settings": {"lr": "1"}}, {"settings": {"lr": "1e-4"}}]}, {"lr": "0.0001"}),
+    ],
+)
+def test_settings_of_the_printed_command(given, result, expected):
+    """What is published of a model need not be told; the decoupled method has found some."""
+    config = make_config("avvp", "a", "v", "", **given)
+    assert _settings(config, result) == expected
 
 
 @pytest.mark.parametrize(

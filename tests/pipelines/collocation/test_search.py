@@ -30,7 +30,9 @@ def asked(pairs_store, tmp_path, tiny):
     """``asked(**more)``: 2 x 2 collocations, two seeds, 24 epochs."""
 
     def make(**more):
-        values = {"names": NAMES, "methods": ("halving",), "seeds": (0, 1), "grid": {"lr": ("3e-3", "1e-2")}}
+        values = {"names": NAMES, "methods": ("halving",), "seeds": (0, 1)}
+        if "decoupled" in more.get("methods", ()):
+            values["grid"] = {"lr": ("3e-3", "1e-2")}
         config = tiny(**{"epochs": 24} | more.pop("settings", {}))
         return Asked(**{"store": pairs_store, "out": tmp_path / "o", "config": config} | values | more)
 
@@ -223,6 +225,12 @@ def test_transfer_without_labels_of_val(pairs_store, tmp_path, tiny, asked):
         ({"methods": ("decoupled",), "grid": {"lr": ("1", "1")}}, PlanError, "--grid lr=1,1: give at least one value, each"),
         ({"methods": ("decoupled",), "grid": {"lr": ()}}, PlanError, "--grid lr=: give at least one value"),
         ({"methods": ()}, PlanError, "--method names no method"),
+        ({"grid": {"lr": ("1",)}}, PlanError, "--grid is for decoupled, and --method is halving; add decoupled, or leave"),
+        ({"start": "vggish+resnet152"}, PlanError, "--start is for decoupled"),
+        ({"folds": 2}, PlanError, "--folds is for decoupled"),
+        ({"train_classes": (20,)}, PlanError, "--train-classes is for traverse"),
+        ({"by": "logme_clips"}, PlanError, "--by is for transfer"),
+        ({"budget": 0.5, "methods": ("traverse", "transfer")}, PlanError, "--budget is for halving, .* traverse,transfer"),
         ({"seeds": (0, 1, 0)}, PlanError, r"the seeds are \[0, 1, 0\]; give at least one, each once"),
         ({"seeds": ()}, PlanError, r"the seeds are \[\]"),
         ({"confidence": 1.0}, PlanError, "confidence 1 must be between 0 and 1"),

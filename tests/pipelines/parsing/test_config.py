@@ -14,7 +14,7 @@ from pipelines.parsing.learning.denoising import Denoising
 from pipelines.parsing.learning.mtsm import Mtsm
 from pipelines.parsing.models import han as models
 from pipelines.parsing.networks import build
-from pipelines.parsing.presets import as_dict, changed, from_dict, published
+from pipelines.parsing.presets import as_dict, changed, changes, from_dict, published
 
 HAN = Config("avvp", "han", "vggish", "resnet152")
 PSP = Config("ave", "psp", "vggish", "vgg19_ave")
@@ -186,3 +186,14 @@ def test_the_width_is_that_of_streams_and_of_the_layer_inside_blocks(model: Any)
 def test_slots_without_a_key_are_none() -> None:
     assert HAN.names == {"audio": "vggish", "visual": "resnet152"}
     assert replace(HAN, clip="c").names == {"audio": "vggish", "visual": "resnet152", "clip": "c"}
+
+
+def test_settings_lead_from_one_configuration_to_another() -> None:
+    other = replace(
+        HAN, lr=1.1e-7, milestones=(1, 2), schedule=("temporal",), renormalise=False, width=256, gate="none", clip="c",
+        mtsm=Mtsm(t_exp=2.0, terms=("l1",)), denoising=Denoising(estimator_milestones=(3,)),
+    )  # fmt: skip
+    told = changes(other, HAN)
+    assert changed(HAN, told) == other
+    assert {"lr": "1.1e-07", "milestones": "1+2", "mtsm.t_exp": "2.0", "renormalise": "False"}.items() <= told.items()
+    assert changes(HAN, HAN) == {}

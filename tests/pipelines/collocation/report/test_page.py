@@ -189,6 +189,19 @@ def test_what_a_reader_must_know(made: ModuleType, tmp_path: Path) -> None:
     assert text.count("ot settled") == 2  # once above, and once where the method is told
 
 
+def test_seconds_of_other_means_do_not_compare(made: ModuleType, tmp_path: Path) -> None:
+    folder = made.make_search(tmp_path / "s", methods=["traverse", "halving", "transfer"])
+    assert "Seconds do not compare." not in written(folder).joined
+    for method, ran_on in (
+        ("traverse", ["cpu: 2 lanes of 5"]),
+        ("halving", ["cpu: 2 lanes of 5", "cuda: 1 lane of 32"]),
+    ):
+        path = folder / method / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"ran_on": ran_on}))
+    said = "traverse on cpu: 2 lanes of 5; halving on cpu: 2 lanes of 5, then cuda: 1 lane of 32."
+    assert f"Seconds do not compare. Methods had other means: {said}" in written(folder).joined
+
+
 def test_files_are_drawn_again_alike(made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_module.time, "strftime", lambda *args: "now")
     folder = made.make_search(tmp_path / "s")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from extract.errors import PlanError
 from pipelines.collocation.clips.opened import open_splits
 from pipelines.collocation.clips.shared import share
 from pipelines.collocation.collocations import Collocation, Trial
+from pipelines.collocation.training import learners as learners_module
 from pipelines.collocation.training.learners import make_learners, of_slots, stackable
 from pipelines.parsing.config import Config
 from pipelines.parsing.evaluate import predict
+from pipelines.parsing.learning.denoising import Denoising
 from pipelines.parsing.task import task_of
 
 CLASSES = task_of("avvp").classes
@@ -125,14 +128,34 @@ def test_seeds_are_the_trials_own(make, more):
     assert rows[0][1]["loss"] != pytest.approx(rows[1][1]["loss"], rel=1e-5)
 
 
-def test_a_loss_that_is_not_finite_says_whose(make):
-    learners = make(loss="mtsm", lr=1e30)
-    with pytest.raises(PlanError, match=r"^vggish\+resnet152 seed 0: the loss is .* lower --lr"):
-        [learners.epoch(epoch) for epoch in range(3)]
-
-
-def test_a_stack_goes_on_without_one_whose_loss_is_not_finite(make):
-    learners = make(lr=1e30)
+@pytest.mark.parametrize("more", [*KINDS, {"model": "jomold"}])
+def test_all_go_on_where_a_loss_is_not_finite(make, splits, more):
+    """Also after a resume."""
+    learners = make(lr=1e30, **more)
     rows = [learners.epoch(epoch) for epoch in range(3)][-1]
     assert len(rows) == 3
-    assert not all(np.isfinite(row["loss"]) for row in rows)
+    assert not any(np.isfinite(row["loss"]) for row in rows)
+    other = make(lr=1e30, **more)
+    other.restore(learners.tensors())
+    for each in (learners, other):
+        assert not any(np.isfinite(found).all() for found in columns(each.predict(splits["val"])))
+
+
+def test_one_that_diverges_takes_none_with_it(make, splits, monkeypatch):
+    train = learners_module.one_epoch
+    monkeypatch.setattr(learners_module, "one_epoch", lambda config, *rest: train(bad(config), *rest))
+
+    def bad(config):
+        return replace(config, lr=1e30) if config.seed == 1 else config
+
+    learners = make(loss="mtsm")
+    rows = [learners.epoch(epoch) for epoch in range(3)][-1]
+    assert [bool(np.isfinite(row["loss"])) for row in rows] == [True, False, True]
+    assert [bool(np.isfinite(found).all()) for found in columns(learners.predict(splits["val"]))] == [True, False, True]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_noise_estimator_that_diverges_leaves_a_parser_without_scores(make, splits, epochs):
+    learners = make(model="jomold", denoising=Denoising(estimator_lr=1e30, estimator_epochs=epochs))
+    assert [np.isnan(row["loss"]) for row in learners.epoch(0)] == [True] * 3
+    assert not any(np.isfinite(found).any() for found in columns(learners.predict(splits["val"])))

@@ -339,7 +339,11 @@ def test_the_clock_counts_what_was_done_before(root, tiny, monkeypatch):
     first.train(trials(0), 1)
     before = first.wall_s
     assert before < now[0], "no time is counted twice"
+    idle = make(root, tiny(), at_once=1, lanes=2)
+    idle.train(trials(0), 1)
+    assert idle.ran_on == first.ran_on == ("cpu: 1 lane of 1",), "what does nothing leaves no trace"
     second = make(root, tiny())
     second.train(trials(0), 1)
     second.train(trials(0), 2)
     assert second.wall_s > before > 0
+    assert second.ran_on == ("cpu: 1 lane of 1", f"cpu: 1 lane of {second.means.at_once}")
