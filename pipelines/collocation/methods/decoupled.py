@@ -151,7 +151,7 @@ def decouple(
         (
             "collocations are trained and scored on the same clips of val: other labels of them, not other clips"
             if folds == 1
-            else f"collocations are trained on the clips of val but for one of {folds} folds at a time, and scored on that"
+            else f"collocations are trained on {_clips_of_val(folds)}, and scored on that"
         ),
     ]
     while True:
@@ -211,6 +211,10 @@ def _check(
         raise nearest(start.name, names, "collocation of this search")
 
 
+def _clips_of_val(folds: int) -> str:
+    return "the clips of val" if folds == 1 else f"the clips of val but for one of {folds} folds at a time"
+
+
 def _result(
     search: _Search, winner: str, settings: Settings, curves: Mapping[str, list[Curve]], told: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -238,11 +242,12 @@ def _result(
         "method": "decoupled",
         "seeds": list(search.seeds),
         "epochs": search.trainer.epochs,
+        "folds": search.folds,
         "ranking": ranked(rows),
         "winner": winner,
         "runner_up": order[1],
         "settled": found.settled,
-        "verdict": verdict(found, f"with {label(settings)}, trained on the clips of val"),
+        "verdict": verdict(found, f"with {label(settings)}, trained on {_clips_of_val(search.folds)}"),
         "difference": found.behind[order[1]].as_dict(),
         "work_s": sum(each["seconds"] for each in rows),
         "trained_epochs": sum(each["epochs"] for each in rows),

@@ -92,7 +92,7 @@ def render(search: Search, drawn: tuple[Figure, ...]) -> str:
         table3=table3_rows(search),
         table5=table5_rows(search),
         figures=drawn,
-        trust=story.TRUST,
+        trust=story.trust,
         by_classes=story.by_classes(search) if search.fewer else [],
         estimators=story.estimators_told(search),
         by="" if (guess := search.of("transfer")) is None else guess.by,

@@ -95,6 +95,7 @@ def _result(path: Path) -> Result:
         by=told.text("by", ""),
         estimates=_by_collocation(told.object("estimates")),
         fused=_by_collocation(told.object("fused")),
+        folds=told.whole("folds", 1),
         ran_on=told.texts("ran_on"),
         rows=rows,
         train_s=train_s,

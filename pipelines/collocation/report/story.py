@@ -19,6 +19,7 @@ TRUST = {
     "decoupled": "Parsers were trained on the very clips of val that judge them: scores say who is ahead, not how good they are.",
     "transfer": "Nothing was trained: these are estimates from features, and no score of a parser stands behind them.",
 }
+IN_FOLDS = "Parsers were trained on a part of val and judged by the rest: scores say who is ahead with so few clips."
 ESTIMATORS = {
     "cos_psi_fused": "as the others, of what trained networks fused; it does not rank",
     "cos_psi": "cosine of first singular vectors of train and val features: whether val can stand in for train; it does not rank",
@@ -76,6 +77,11 @@ def notices(search: Search) -> tuple[Notice, ...]:
     return tuple(found)
 
 
+def trust(result: Result) -> str:
+    """What its scores are worth; empty for a traversal."""
+    return IN_FOLDS if result.folds > 1 else TRUST.get(result.method, "")
+
+
 def some(names: Sequence[str]) -> str:
     """At most ten of them."""
     more = len(names) - MOST_NAMED
@@ -93,8 +99,8 @@ def _doubts(search: Search) -> Iterator[Notice]:
             yield Notice(f"{result.method} is not finished.", "Its numbers are those so far; the same command goes on.")
     if lead is None:
         return
-    if lead.method in TRUST:
-        yield Notice(f"Ranked by {lead.method}, not by a traversal.", TRUST[lead.method])
+    if said := trust(lead):
+        yield Notice(f"Ranked by {lead.method}, not by a traversal.", said)
     if lead.settled is False and "not settled" not in lead.verdict:
         said = f"{lead.winner} and {lead.runner_up} cannot be told apart with these seeds and clips."
         if lead.difference is not None:

@@ -117,6 +117,8 @@ class Result:
         by rank
     estimates, fused
         by collocation and estimator: told from features alone, and from what trained networks fused
+    folds
+        of val, of decoupled; 1: trained and judged on the same clips
     ran_on
         devices, lanes and parsers at once, in words; several where it went on with others
     rows, train_s, val_s
@@ -145,6 +147,7 @@ class Result:
     by: str
     estimates: Mapping[str, Mapping[str, float]]
     fused: Mapping[str, Mapping[str, float]]
+    folds: int
     ran_on: tuple[str, ...]
     rows: int
     train_s: float

@@ -98,7 +98,8 @@ def test_decoupled_with_folds(asked):
     assert len(found["ranking"]) == 4
     steps = len({json.dumps(step["settings"]) for step in found["path"]})
     assert found["trained_epochs"] == 24 * (2 * len(found["path"]) + 4 * 4 * steps)
-    assert "and scored on that" in found["notes"][1]
+    assert found["folds"] == 4
+    assert "but for one of 4 folds at a time, and scored on that" in found["notes"][1]
 
 
 @pytest.mark.parametrize("folds", [0, 21])

@@ -189,6 +189,17 @@ def test_what_a_reader_must_know(made: ModuleType, tmp_path: Path) -> None:
     assert text.count("ot settled") == 2  # once above, and once where the method is told
 
 
+def test_decoupled_in_folds_is_judged_by_other_clips(made: ModuleType, tmp_path: Path) -> None:
+    folder = made.make_search(tmp_path / "s", methods=["decoupled"])
+    same, rest = "trained on the very clips of val that judge them", "judged by the rest"
+    text = written(folder).joined
+    assert (text.count(same), text.count(rest)) == (2, 0)
+    path = folder / "decoupled" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"folds": 5}))
+    text = written(folder).joined
+    assert (text.count(same), text.count(rest)) == (0, 2)
+
+
 def test_seconds_of_other_means_do_not_compare(made: ModuleType, tmp_path: Path) -> None:
     folder = made.make_search(tmp_path / "s", methods=["traverse", "halving", "transfer"])
     assert "Seconds do not compare." not in written(folder).joined
