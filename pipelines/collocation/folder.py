@@ -56,6 +56,8 @@ def claim(asked: Asked, shared: Shared, means: Means) -> None:
                     f"{asked.out} holds a search with {name} {there['config'].get(name)!r}, and {value!r} is asked for; "
                     "give another folder with -o"
                 )
+        if there["digest"] != shared.digest:
+            raise PlanError(f"{asked.out} holds a search of other clips or features; give another folder with -o")
     run_folder.write_json(
         path,
         {

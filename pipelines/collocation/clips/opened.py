@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from extract.errors import PlanError
-from pipelines.collocation.clips.shared import FOLDER, SPLITS, array_path
+from pipelines.collocation.clips.arrays import array_path
+from pipelines.collocation.clips.shared import FOLDER, SPLITS
 from pipelines.parsing.data import Split
 from pipelines.parsing.metrics import Parse
 

@@ -7,9 +7,7 @@ is in memory once, and a search that goes on reads no store.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +19,12 @@ from numpy.typing import NDArray
 from extract.errors import PlanError, StoreError
 from extract.store import Store
 from extract.store.merge import sweep_tmp
-from extract.store.sink import sealed
 from extract.store.training.aligned import AlignedRows
 from extract.store.training.classes import class_order
+from pipelines.collocation.clips.arrays import write_feature
 from pipelines.collocation.collocations import SLOTS, short_names
 from pipelines.parsing import run_folder
 from pipelines.parsing.data import (
-    READ_AT_ONCE_BYTES,
     Split,
     check_spans,
     labelled,
@@ -110,6 +107,8 @@ def share(store_path: Path, names: Mapping[str, Sequence[str]], task: str, folde
     ------
     UnknownName, StoreError, ManifestError
         the store cannot serve it, see :func:`pipelines.parsing.data.load_split`
+    StoreError
+        what was read before is damaged
     PlanError
         a feature is named in two slots, or was read into this folder from other clips
     StoreUnwritable
@@ -146,13 +145,27 @@ def share(store_path: Path, names: Mapping[str, Sequence[str]], task: str, folde
                     f"{folder} holds a search with other {name} ({_short(there['told'].get(name))} there, {_short(value)} "
                     "here); give another folder with -o"
                 )
+        _check_sizes(folder / FOLDER, there.get("sizes", {}))
         return _shared(there)
     run_folder.make_folder(folder / FOLDER)
     sweep_tmp(folder / FOLDER)
     there = {"told": told} | _read(store, found, every, short, asked, folder / FOLDER)
+    there["sizes"] = {path.name: path.stat().st_size for path in sorted((folder / FOLDER).glob("*.np[yz]"))}
     there = json.loads(json.dumps(there))
     run_folder.write_json(index, there)
     return _shared(there)
+
+
+def _check_sizes(out: Path, sizes: Mapping[str, int]) -> None:
+    """See that what was read from the store is still there, whole."""
+    for name, size in sizes.items():
+        path = out / name
+        have = path.stat().st_size if path.is_file() else 0
+        if have != size:
+            raise StoreError(
+                f"{path} is damaged: it has {have:,} of {size:,} bytes; remove {out} and give the same command again, which "
+                "reads the store anew and keeps all trainings"
+            )
 
 
 def _shared(there: Mapping[str, Any]) -> Shared:
@@ -183,7 +196,7 @@ def _read(
         seconds = rows_seconds(rows["train"])
         for split, each in rows.items():
             check_spans(each, ids[split], seconds)
-        wrong = {short[key]: why for key in left if (why := _feature(store, key, ids, out, short[key]))}
+        wrong = {short[key]: why for key in left if (why := write_feature(store, key, ids, out, short[key]))}
         flagged |= wrong
         if len(flagged) == len(keys):
             why = "; ".join(f"{name}: {reason}" for name, reason in flagged.items())
@@ -210,49 +223,6 @@ def _read(
     }
 
 
-def _feature(store: Store, key: str, ids: Mapping[str, Sequence[str]], out: Path, name: str) -> str:
-    """Write a feature's arrays; why it cannot be ranked, or nothing."""
-    try:
-        _write_feature(store, key, ids, out, name)
-    except _NotRanked as why:
-        for split in ids:
-            array_path(out, name, split).unlink(missing_ok=True)
-        return str(why)
-    return ""
-
-
-class _NotRanked(Exception):
-    """What is wrong with a feature."""
-
-
-def _write_feature(store: Store, key: str, ids: Mapping[str, Sequence[str]], out: Path, name: str) -> None:
-    constant = True
-    for split, wanted in ids.items():
-        rows = AlignedRows(store, [key], wanted, pool="mean")
-        shape = rows.shapes(np.arange(len(wanted)))[0]
-        each = math.prod(shape[1:]) * 4
-        step = max(1, READ_AT_ONCE_BYTES // each)
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        first: NDArray[np.float32] | None = None
-        with sealed(array_path(out, name, split), len(header.getvalue()) + len(wanted) * each) as sink:
-            sink.write(memoryview(header.getvalue()))
-            for start in range(0, len(wanted), step):
-                some = np.arange(start, min(start + step, len(wanted)))
-                data = np.empty((len(some), *shape[1:]), np.float32)
-                rows.read(some, [data])
-                finite = np.isfinite(data.reshape(len(data), -1)).all(axis=1)
-                if not finite.all():
-                    clip_id = wanted[start + int(np.argmin(finite))]
-                    raise _NotRanked(f"NaN or infinite numbers, first in clip {clip_id!r} of {split}")
-                if split == "train" and constant:
-                    first = data[0, 0].copy() if first is None else first
-                    constant = bool((data == first).all())
-                sink.write(data.data.cast("B"))
-        if split == "train" and constant:
-            raise _NotRanked("the same numbers in every second of every training clip")
-
-
 def _missing(split: str, rows: AlignedRows, asked: int, short: Mapping[str, str]) -> list[str]:
     missing = rows.missing()
     if not missing:
@@ -277,11 +247,6 @@ def _write_labels(path: Path, found: Split) -> None:
     if found.event is not None:
         arrays["event"] = found.event.numpy()
     run_folder.write_arrays(path, arrays)
-
-
-def array_path(out: Path, name: str, split: str) -> Path:
-    """Where the rows of a feature are; no key of a store has a slash."""
-    return out / f"{name}.{split}.npy"
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -274,6 +274,15 @@ def test_what_is_refused_leaves_the_search_as_it_was(asked):
     assert (asked().out / "collocate.json").read_bytes() == before
 
 
+def test_clips_that_were_read_anew_and_are_others(asked):
+    one = asked(methods=("transfer",))
+    search(one, Means())
+    path = one.out / "collocate.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "of others"}))
+    with pytest.raises(PlanError, match="holds a search of other clips or features; give another folder with -o"):
+        search(one, Means())
+
+
 def test_features_and_seed_of_the_configuration_do_not_count(asked, monkeypatch):
     one = asked(methods=("halving",), settings={"epochs": 2}, budget=1.0)
     first = search(one, Means())["halving"]

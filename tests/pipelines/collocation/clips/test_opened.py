@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from pipelines.collocation.clips.arrays import array_path
 from pipelines.collocation.clips.opened import fewer_classes, open_splits
-from pipelines.collocation.clips.shared import array_path, share
+from pipelines.collocation.clips.shared import share
 
 ODD = ("x.y", "y", "timm:x.y", "a%b", "train")
 

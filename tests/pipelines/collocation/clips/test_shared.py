@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from extract.errors import PlanError, StoreError, StoreUnwritable, UnknownName
-from pipelines.collocation.clips import shared
+from pipelines.collocation.clips import arrays, shared
 from pipelines.collocation.clips.opened import fewer_classes, open_splits
 from pipelines.collocation.clips.shared import share
 from pipelines.parsing.config import Config
@@ -52,6 +52,22 @@ def test_what_was_read_is_not_read_again(pairs_store, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("name", ["vggish.train.npy", "labels.val.npz"])
+@pytest.mark.parametrize("size", [None, 0, 1000])
+def test_a_damaged_array_is_refused_and_can_be_read_anew(pairs_store, tmp_path, name, size):
+    share(pairs_store, NAMES, "avvp", tmp_path, classes="official")
+    path = tmp_path / "seconds" / name
+    whole = path.read_bytes()
+    path.unlink() if size is None else os.truncate(path, size)
+    with pytest.raises(
+        StoreError, match=rf"{name} is damaged: it has [\d,]+ of {len(whole):,} bytes; remove .*seconds"
+    ):
+        share(pairs_store, NAMES, "avvp", tmp_path, classes="official")
+    shutil.rmtree(tmp_path / "seconds")
+    share(pairs_store, NAMES, "avvp", tmp_path, classes="official")
+    assert path.read_bytes() == whole
+
+
 def test_a_folder_of_other_features_is_refused(pairs_store, tmp_path):
     share(pairs_store, NAMES, "avvp", tmp_path, classes="official")
     with pytest.raises(PlanError, match=r"holds a search with other slots .*give another folder"):
@@ -60,7 +76,7 @@ def test_a_folder_of_other_features_is_refused(pairs_store, tmp_path):
 
 def test_in_blocks_as_at_once(pairs_store, tmp_path, monkeypatch):
     share(pairs_store, NAMES, "avvp", tmp_path / "once", classes="official")
-    monkeypatch.setattr(shared, "READ_AT_ONCE_BYTES", 7 * 10 * 24 * 4)
+    monkeypatch.setattr(arrays, "READ_AT_ONCE_BYTES", 7 * 10 * 24 * 4)
     share(pairs_store, NAMES, "avvp", tmp_path / "blocks", classes="official")
     for path in sorted((tmp_path / "once" / "seconds").iterdir()):
         assert path.read_bytes() == (tmp_path / "blocks" / "seconds" / path.name).read_bytes(), path.name
@@ -177,7 +193,7 @@ def test_the_index_is_plain_json(pairs_store, tmp_path):
 
 
 def test_constant_in_each_block_is_not_constant(by_hand, tmp_path, monkeypatch):
-    monkeypatch.setattr(shared, "READ_AT_ONCE_BYTES", 1)
+    monkeypatch.setattr(arrays, "READ_AT_ONCE_BYTES", 1)
     each = {(clip, "resnet152"): np.full((3, 6), float(number)) for number, clip in enumerate(CLIPS)}
     store = by_hand.small(tmp_path / "s", arrays=each)
     assert not share(store, BOTH, "avvp", tmp_path / "o", classes="official").flagged
