@@ -16,6 +16,7 @@ from pipelines.collocation.training.learners import make_learners, of_slots, sta
 from pipelines.parsing.config import Config
 from pipelines.parsing.evaluate import predict
 from pipelines.parsing.learning.denoising import Denoising
+from pipelines.parsing.networks import build
 from pipelines.parsing.task import task_of
 
 CLASSES = task_of("avvp").classes
@@ -159,3 +160,16 @@ def test_a_noise_estimator_that_diverges_leaves_a_parser_without_scores(make, sp
     learners = make(model="jomold", denoising=Denoising(estimator_lr=1e30, estimator_epochs=epochs))
     assert [np.isnan(row["loss"]) for row in learners.epoch(0)] == [True] * 3
     assert not any(np.isfinite(found).any() for found in columns(learners.predict(splits["val"])))
+
+
+@pytest.mark.parametrize(
+    ("model", "supervision"), [("avel", "weak"), ("avel", "full"), ("dmrn", "full"), ("psp", "weak"), ("psp", "full")]
+)
+def test_no_network_for_ave_makes_numbers_of_what_was_given_up(model, supervision):
+    """PSP drops what is below a threshold, and NaN is not above one."""
+    network = build(Config("ave", model, "a", "v", supervision=supervision), 29, {"audio": 8, "visual": 16})
+    features = {"audio": torch.randn(2, 10, 8), "visual": torch.randn(2, 10, 7, 7, 16)}
+    network.eval()
+    assert network(**features).score.isfinite().all()
+    learners_module._give_up(network)
+    assert network(**features).score.isnan().all()
