@@ -16,7 +16,8 @@ from pipelines.parsing.page.results import Notice
 
 TRUST = {
     "halving": "Scores of those that left early are after few epochs: they say who left, not how good they could become.",
-    "decoupled": "Parsers were trained on the very clips of val that judge them: scores say who is ahead, not how good they are.",
+    "decoupled": "Parsers were trained on the very clips of val that judge them, and may know them by heart: --folds 2 judges by "
+    "clips that were left out, at the same cost.",
     "transfer": "Nothing was trained: these are estimates from features, and no score of a parser stands behind them.",
 }
 IN_FOLDS = "Parsers were trained on a part of val and judged by the rest: scores say who is ahead with so few clips."
